@@ -1,0 +1,160 @@
+"""The only class that knows what a network's output means, and guidance over it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fewstep.protocol.process import Process
+from fewstep.protocol.tree import Tree, spread, tensors, tree_map
+from fewstep.protocol.values import Cond, Estimate
+
+
+class Denoiser(nn.Module):
+    """A network, the process it was trained on, and the meaning of its output.
+
+    Args:
+        net: called as ``net(x, time, cond, **asked)`` with x from ``process.network_input`` and time (B, ...) from
+            ``process.network_time`` in the dtype of x. Returns the raw prediction, or (raw, features) when
+            ``features=`` was asked for. ``net.accepts`` (a set of names out of to, guidance, features) says
+            which keywords it takes; none by default. ``to`` reaches it as a network time.
+        process: how states are corrupted. Lives here, so that two teachers on different processes can be mixed.
+        prediction: what the network predicts: "x0", "eps", "v", "flow", "trig", "edm", "boundary", "logits".
+    """
+
+    def __init__(self, net: nn.Module, process: Process, prediction: str) -> None:
+        """Bind network, process and prediction."""
+        super().__init__()
+        self.net = net
+        self.process = process
+        self.prediction = prediction
+
+    @property
+    def accepts(self) -> frozenset[str]:
+        """Optional keywords that the network understands."""
+        return frozenset(getattr(self.net, "accepts", ()))
+
+    def encode(self, shown: Tree) -> Tree:
+        """From what a student shows to a state of this process; differentiable. Identity unless overridden."""
+        return shown
+
+    def forward(
+        self,
+        xt: Tree,
+        t: Tensor,
+        cond: Cond | None = None,
+        *,
+        to: Tensor | None = None,
+        guidance: Tensor | None = None,
+        features: tuple[int, ...] = (),
+    ) -> Estimate:
+        """Estimate of the clean state at time t.
+
+        Args:
+            xt: states at time t.
+            t: (B, ...) times in the process' own units.
+            cond: what the network sees beside the state; its mask is where the process acts.
+            to: (B, ...) target time of a flow-map network.
+            guidance: (B,) guidance scale as an input.
+            features: indices of activations to return.
+
+        Raises:
+            ValueError: if a keyword is given that the network does not take.
+        """
+        cond = cond or Cond()
+        process = self.process.on(cond.mask)
+        shown = process.network_input(xt, t)
+        asked = self._asked(to=None if to is None else process.network_time(to), guidance=guidance)
+        if features:
+            asked |= self._asked(features=features)
+        out = self.net(shown, process.network_time(t).to(_dtype(shown)), cond, **asked)
+        raw, found = out if features else (out, ())
+        return Estimate(process.x0(raw, xt, t, self.prediction), raw, tuple(found))
+
+    def _asked(self, **wanted: Any) -> dict[str, Any]:
+        asked = {name: value for name, value in wanted.items() if value is not None}
+        unknown = sorted(set(asked) - self.accepts)
+        if unknown:
+            raise ValueError(
+                f"{type(self.net).__name__} does not take {', '.join(unknown)}; it accepts "
+                f"{sorted(self.accepts) or 'no optional input'}. Declare it in the network's `accepts` and use it."
+            )
+        return asked
+
+
+class Guided(Denoiser):
+    """Classifier-free guidance over a denoiser, in the one convention ``u + g (c - u)`` (g = 1 + w of Ho & Salimans).
+
+    Args:
+        base: the conditional denoiser.
+        scale: g; 1 = no guidance (then one network call, not two). ``guidance=`` in a call replaces it per sample,
+            which is how an objective ramps or samples it.
+        null: maps a condition to its unconditional twin.
+        interval: (low, high) times inside which guidance acts; everywhere if None. Kynkaanniemi et al. 2024.
+    """
+
+    def __init__(
+        self,
+        base: Denoiser,
+        scale: float,
+        null: Callable[[Cond], Cond],
+        interval: tuple[float, float] | None = None,
+    ) -> None:
+        """Wrap ``base``; network, process and prediction are its own."""
+        super().__init__(base.net, base.process, base.prediction)
+        # Bound as a plain attribute: the network must not be registered, saved or sharded twice.
+        object.__setattr__(self, "base", base)
+        self.scale = scale
+        self.null = null
+        self.interval = interval
+
+    base: Denoiser
+
+    @property
+    def accepts(self) -> frozenset[str]:
+        """The base's keywords, and guidance."""
+        return self.base.accepts | {"guidance"}
+
+    def encode(self, shown: Tree) -> Tree:
+        """The base's encoder."""
+        return self.base.encode(shown)
+
+    def forward(
+        self,
+        xt: Tree,
+        t: Tensor,
+        cond: Cond | None = None,
+        *,
+        to: Tensor | None = None,
+        guidance: Tensor | None = None,
+        features: tuple[int, ...] = (),
+    ) -> Estimate:
+        """Guided estimate; x0, eps, flow and logits are affine in one another, so it may act on x0."""
+        cond = cond or Cond()
+        given = self.base(xt, t, cond, to=to, features=features)
+        if guidance is None and self.scale == 1.0:
+            return given
+        free = self.base(xt, t, self.null(cond), to=to)
+        scale = self._scale(t) if guidance is None else guidance
+        return replace(given, x0=tree_map(lambda c, u: _mix(c, u, scale), given.x0, free.x0), raw=None)
+
+    def _scale(self, t: Tensor) -> Tensor:
+        full = torch.full_like(t, self.scale)
+        if self.interval is None:
+            return full
+        low, high = self.interval
+        return torch.where((t >= low) & (t <= high), full, torch.ones_like(full))
+
+
+def _mix(given: Tensor, free: Tensor, scale: Tensor) -> Tensor:
+    return free + spread(scale.to(given.dtype), given) * (given - free)
+
+
+def _dtype(shown: Tree) -> torch.dtype:
+    """Networks get their time in the dtype of a floating state, float32 beside token ids."""
+    floating = [leaf.dtype for leaf in tensors(shown) if leaf.dtype.is_floating_point]
+    return floating[0] if floating else torch.float32

@@ -1,0 +1,201 @@
+"""Few-step students made of a denoiser: a mapped one for any process with a clean estimate, a sampled one for tokens.
+
+Both are denoisers whose parameters carry the teacher's names, so a student starts as a copy of its teacher.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from fewstep.protocol import (
+    Batch,
+    Denoiser,
+    Estimate,
+    Key,
+    Process,
+    Sample,
+    State,
+    Step,
+    Tree,
+    rows,
+    tensors,
+    with_index,
+)
+
+Rule = Literal["renoise", "ddim", "posterior"]
+
+
+class FewStep(Denoiser):
+    """A student that walks from noise to data in few steps and puts clean estimates forward.
+
+    Args:
+        net: as in :class:`Denoiser`.
+        process: as in :class:`Denoiser`.
+        prediction: as in :class:`Denoiser`.
+        times: decreasing start times of the K steps; the first is the time of the initial noise.
+        rule: between steps, "renoise" the clean estimate with fresh noise (Song et al. 2023), keep the predicted
+            noise ("ddim"), or draw the "posterior".
+        pick: which step a *training* sample comes from: the "last", or a "random" one (uniform-step matching). Only
+            that step carries a graph; the steps before it are the roll that inference will make (backward simulation,
+            Yin et al. 2024 DMD2 sec. 4.5).
+
+    Raises:
+        ValueError: if the times do not decrease inside the range of the process.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        process: Process,
+        prediction: str,
+        times: Sequence[float],
+        rule: Rule = "renoise",
+        pick: Literal["last", "random"] = "last",
+    ) -> None:
+        """Bind the schedule."""
+        super().__init__(net, process, prediction)
+        self.times = _checked(times, process)
+        self.rule = rule
+        self.pick = pick
+
+    def generate(
+        self, batch: Batch, step: Step, *, noise: Tree | None = None, steps: int | None = None
+    ) -> Sample:
+        """A training sample: graph in the picked step only. ``cond.index`` names that step."""
+        times = self.schedule(steps)
+        last = len(times) - 1 if self.pick == "last" else step.key.at("pick").integer(len(times))
+        return self._roll(batch, step, noise, times[: last + 1], graph_from=last)
+
+    def sample(
+        self, batch: Batch, step: Step, *, noise: Tree | None = None, steps: int | None = None
+    ) -> Sample:
+        """The whole roll, one network call per step."""
+        return self._roll(batch, step, noise, self.schedule(steps), graph_from=0)
+
+    def schedule(self, steps: int | None = None) -> tuple[float, ...]:
+        """Start times for ``steps`` steps: the student's own, or the natural grid below its first time."""
+        if steps is None or steps == len(self.times):
+            return self.times
+        if steps < 1:
+            raise ValueError(f"a sample needs at least one step, got {steps}")
+        natural = [float(t) for t in self.process.grid(steps)[:-1]]
+        return tuple(t * self.times[0] / natural[0] for t in natural)
+
+    def _roll(
+        self, batch: Batch, step: Step, noise: Tree | None, times: Sequence[float], graph_from: int
+    ) -> Sample:
+        process = self.process.on(batch.mask)
+        noise = process.noise(batch, step.key.at("noise")) if noise is None else noise
+        x = process.corrupt(None, noise, _time(times[0], noise))
+        path: list[State] = []
+        est = Estimate(x)
+        for i, t in enumerate(times):
+            cond = with_index(batch.cond, torch.full((rows(x),), i, device=tensors(x)[0].device))
+            with torch.set_grad_enabled(torch.is_grad_enabled() and i >= graph_from):
+                now = _time(t, x)
+                est = self(x, now, cond)
+                path.append(State(x, now, est))
+                if i + 1 < len(times):
+                    x = self._next(
+                        process, batch, x, est, now, _time(times[i + 1], x), step.key.at("roll", i)
+                    )
+        return Sample(est.x0, cond, est, tuple(path))
+
+    def _next(
+        self, process: Any, batch: Batch, x: Tree, est: Estimate, t: Tensor, s: Tensor, key: Key
+    ) -> Tree:
+        if self.rule == "ddim":
+            return process.jump(x, est, t, s)
+        noise = process.noise(batch, key)
+        if self.rule == "posterior":
+            return process.posterior(x, est, t, s, noise)
+        return process.corrupt(est.x0, noise, s)
+
+
+class FewStepTokens(Denoiser):
+    """A student over a masked process that *draws* tokens: its samples carry ``logp``.
+
+    Args:
+        net: as in :class:`Denoiser`; predicts "logits".
+        process: a masked process (``hidden``, ``logp``, ``posterior``).
+        prediction: "logits".
+        steps: K; the K + 1 times are the process' natural grid, the last step shows everything.
+    """
+
+    def __init__(self, net: nn.Module, process: Any, prediction: str = "logits", steps: int = 1) -> None:
+        """Bind the number of steps."""
+        super().__init__(net, process, prediction)
+        if steps < 1:
+            raise ValueError(f"a sample needs at least one step, got {steps}")
+        self.steps = steps
+
+    def generate(
+        self, batch: Batch, step: Step, *, noise: Tree | None = None, steps: int | None = None
+    ) -> Sample:
+        """A sample with the log-probability of each of its steps, graphs included."""
+        return self._roll(batch, step, steps)
+
+    def sample(
+        self, batch: Batch, step: Step, *, noise: Tree | None = None, steps: int | None = None
+    ) -> Sample:
+        """The whole roll."""
+        return self._roll(batch, step, steps)
+
+    def logp(self, sample: Sample, batch: Batch) -> Tensor:
+        """(B, K) of the sample's path under these weights."""
+        states = [*sample.path, State(sample.x, torch.zeros_like(sample.path[-1].t))]
+        process = self.process.on(batch.mask)
+        columns = [
+            process.logp(here.x, self(here.x, here.t, batch.cond), there.x)
+            for here, there in zip(states[:-1], states[1:], strict=True)
+        ]
+        return torch.stack(columns, 1)
+
+    def _roll(self, batch: Batch, step: Step, steps: int | None) -> Sample:
+        process: Any = self.process.on(batch.mask)
+        count = self.steps if steps is None else steps
+        times = process.grid(count)
+        x = self.start(batch)
+        path, columns = [], []
+        est = Estimate(x)
+        for i, (t, s) in enumerate(zip(times[:-1].tolist(), times[1:].tolist(), strict=True)):
+            now, then = _time(t, x), _time(s, x)
+            est = self(x, now, batch.cond)
+            path.append(State(x, now, est))
+            seen = process.posterior(x, est, now, then, process.noise(batch, step.key.at("roll", i)))
+            columns.append(process.logp(x, est, seen))
+            x = seen
+        return Sample(x, batch.cond, est, tuple(path), torch.stack(columns, 1))
+
+    def start(self, batch: Batch) -> Tensor:
+        """All hidden, except what ``batch.extra["prefix"]`` (B, L; hidden token = free) shows from the beginning."""
+        prefix = batch.extra.get("prefix")
+        if prefix is not None:
+            return torch.as_tensor(prefix)
+        process: Any = self.process
+        free = torch.full_like(batch.like, process.hidden_token)
+        return free if batch.mask is None else torch.where(batch.mask.bool(), free, torch.zeros_like(free))
+
+
+def student_times(process: Process, steps: int) -> tuple[float, ...]:
+    """The natural start times of a K-step student: the process' grid without its end."""
+    return tuple(float(t) for t in process.grid(steps)[:-1])
+
+
+def _checked(times: Sequence[float], process: Process) -> tuple[float, ...]:
+    listed = tuple(float(t) for t in times)
+    falls = all(a > b for a, b in zip(listed[:-1], listed[1:], strict=True))
+    inside = all(process.t_min < t <= process.t_max * (1 + 1e-12) for t in listed)
+    if not (listed and falls and inside):
+        raise ValueError(
+            f"student times must decrease inside ({process.t_min}, {process.t_max}], got {listed or 'none'}"
+        )
+    return listed
+
+
+def _time(t: float, like: Tree) -> Tensor:
+    return torch.full((rows(like),), t, dtype=torch.float64, device=tensors(like)[0].device)
