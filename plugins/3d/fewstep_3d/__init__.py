@@ -1,0 +1,1 @@
+"""The 3d plugin of fewstep."""

@@ -1,0 +1,1 @@
+"""The video plugin: clips, streaming students, players."""
