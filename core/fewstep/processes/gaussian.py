@@ -19,7 +19,7 @@ from fewstep.processes.laws import (
     VarianceExploding,
     VariancePreserving,
 )
-from fewstep.protocol import Batch, Euclidean, Estimate, Key, Tree, spread
+from fewstep.protocol import Batch, Estimate, Euclidean, Key, Tree, spread
 
 TINY = 1e-6
 """Denominators are kept this far from zero, with their sign."""
@@ -72,7 +72,7 @@ class Gaussian:
         return self.geometry.on(batch.mask).project(key.normal(batch.like))
 
     def corrupt(self, x: Tensor | None, noise: Tensor, t: Tensor, *, since: Tensor | None = None) -> Tensor:
-        """alpha x + sigma noise; from time ``since``, the Markov transition; with x = None, sigma noise."""
+        """Alpha x + sigma noise; from time ``since``, the Markov transition; with x = None, sigma noise."""
         if x is None:
             return _times(self.sigma(t), noise)
         if since is None:
@@ -157,7 +157,7 @@ class Gaussian:
         return self.law.network_time(t.double())
 
     def _floor_ratio(self) -> Tensor:
-        """sigma / alpha at t_min."""
+        """Sigma / alpha at t_min."""
         t = torch.tensor(self.t_min, dtype=torch.float64)
         return self.law.sigma(t) / self.law.alpha(t)
 

@@ -25,11 +25,11 @@ class Law(Protocol):
         ...
 
     def alpha_slope(self, t: Tensor) -> Tensor:
-        """d alpha / dt."""
+        """D alpha / dt."""
         ...
 
     def sigma_slope(self, t: Tensor) -> Tensor:
-        """d sigma / dt."""
+        """D sigma / dt."""
         ...
 
     def network_time(self, t: Tensor) -> Tensor:
@@ -59,7 +59,7 @@ class VariancePreserving:
         return (-torch.expm1(2 * self._log_alpha(t))).sqrt()
 
     def alpha_slope(self, t: Tensor) -> Tensor:
-        """alpha (log alpha)'."""
+        """Alpha (log alpha)'."""
         return self.alpha(t) * self._log_alpha_slope(t)
 
     def sigma_slope(self, t: Tensor) -> Tensor:
@@ -80,7 +80,7 @@ class VarianceExploding:
         return torch.ones_like(t)
 
     def sigma(self, t: Tensor) -> Tensor:
-        """t."""
+        """T."""
         return t
 
     def alpha_slope(self, t: Tensor) -> Tensor:
@@ -105,7 +105,7 @@ class RectifiedFlow:
         return 1 - t
 
     def sigma(self, t: Tensor) -> Tensor:
-        """t."""
+        """T."""
         return t
 
     def alpha_slope(self, t: Tensor) -> Tensor:
@@ -128,7 +128,7 @@ class Trigonometric:
     sigma_data: float = 0.5
 
     def alpha(self, t: Tensor) -> Tensor:
-        """cos t, exactly 0 at pi/2 rounded."""
+        """Cos t, exactly 0 at pi/2 rounded."""
         return torch.cos(t)
 
     def sigma(self, t: Tensor) -> Tensor:
@@ -144,7 +144,7 @@ class Trigonometric:
         return self.sigma_data * torch.cos(t)
 
     def network_time(self, t: Tensor) -> Tensor:
-        """t."""
+        """T."""
         return t
 
 

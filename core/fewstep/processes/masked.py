@@ -105,7 +105,7 @@ class Masked:
         return xt
 
     def network_time(self, t: Tensor) -> Tensor:
-        """t."""
+        """T."""
         return t.double()
 
     def _show(self, t: Tensor, s: Tensor) -> Tensor:
@@ -119,5 +119,7 @@ class Masked:
 def _inverse_cdf(logits: Tensor, uniform: Tensor) -> Tensor:
     """(B, L) tokens whose cumulative probability first exceeds ``uniform``; float64, so that rare tokens survive."""
     cumulative = torch.softmax(logits.detach().double(), -1).cumsum(-1)
-    index = torch.searchsorted(cumulative, uniform.double().unsqueeze(-1), right=True).squeeze(-1)
+    index = torch.searchsorted(cumulative, uniform.double().unsqueeze(-1).contiguous(), right=True).squeeze(
+        -1
+    )
     return index.clamp(max=logits.shape[-1] - 1)

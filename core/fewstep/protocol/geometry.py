@@ -67,7 +67,7 @@ class Euclidean:
         return x if self.mask is None else x * self.mask
 
     def difference(self, a: Estimate, b: Estimate, at: Tensor) -> Tensor:
-        """a - b."""
+        """The plain difference a - b."""
         return self.project(a.x0 - b.x0)
 
     def coordinates(self, sample: Sample) -> Tensor:

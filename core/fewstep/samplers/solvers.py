@@ -7,6 +7,7 @@ Each step costs one network call, Heun two (its last step one).
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
@@ -85,7 +86,7 @@ def _finish(model: Any, x: Tree, times: Tensor, cond: Cond) -> State:
 
 
 def _pairs(x: Tree, times: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    for t, s in zip(times[:-1], times[1:], strict=True):
+    for t, s in itertools.pairwise(times):
         yield _at(x, t), _at(x, s)
 
 

@@ -5,6 +5,7 @@ Both are denoisers whose parameters carry the teacher's names, so a student star
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -148,10 +149,10 @@ class FewStepTokens(Denoiser):
     def logp(self, sample: Sample, batch: Batch) -> Tensor:
         """(B, K) of the sample's path under these weights."""
         states = [*sample.path, State(sample.x, torch.zeros_like(sample.path[-1].t))]
-        process = self.process.on(batch.mask)
+        process: Any = self.process.on(batch.mask)
         columns = [
             process.logp(here.x, self(here.x, here.t, batch.cond), there.x)
-            for here, there in zip(states[:-1], states[1:], strict=True)
+            for here, there in itertools.pairwise(states)
         ]
         return torch.stack(columns, 1)
 
@@ -188,7 +189,7 @@ def student_times(process: Process, steps: int) -> tuple[float, ...]:
 
 def _checked(times: Sequence[float], process: Process) -> tuple[float, ...]:
     listed = tuple(float(t) for t in times)
-    falls = all(a > b for a, b in zip(listed[:-1], listed[1:], strict=True))
+    falls = all(a > b for a, b in itertools.pairwise(listed))
     inside = all(process.t_min < t <= process.t_max * (1 + 1e-12) for t in listed)
     if not (listed and falls and inside):
         raise ValueError(
