@@ -145,7 +145,7 @@ def parse_sets(sets: Sequence[str]) -> list[tuple[Path_, Any, str]]:
             wrong.append(f"-s {entry}")
             continue
         try:
-            value = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader with one more number format
+            value = yaml.load(text, Loader=_Loader)
         except yaml.YAMLError:
             value = text
         found.append((tuple(name.strip().split(".")), value, "-s"))

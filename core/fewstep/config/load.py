@@ -1,4 +1,4 @@
-"""From defaults, preset, file and command line to one validated configuration whose every value keeps its origin."""
+"""From defaults, preset, file and command line to one configuration whose every value keeps its origin."""
 
 from __future__ import annotations
 

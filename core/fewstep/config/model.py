@@ -37,8 +37,8 @@ class TeacherConfig(Settings):
 
     kind: Literal["train", "checkpoint", "diffusers", "import"] = setting(
         "train",
-        "train: the recipe's first stage makes a small one; checkpoint: weights from a file or an earlier run; "
-        "diffusers: a local pipeline folder; import: your own code",
+        "train: the recipe's first stage makes a small one; checkpoint: weights from a file or an earlier "
+        "run; diffusers: a local pipeline folder; import: your own code",
     )
     path: str | None = setting(
         None, "run folder, .safetensors or .pt file (checkpoint), or pipeline folder (diffusers)"

@@ -22,9 +22,9 @@ def load_teacher(config: TeacherConfig, make: Callable[[], nn.Module]) -> nn.Mod
 
     Args:
         config: where it comes from.
-        make: the recipe's own teacher with fresh weights; a checkpoint is loaded into it. For kind "diffusers" the
-            loaded network replaces its ``net``, for kind "import" the callable's module replaces the whole or, when
-            it is not a denoiser, its ``net``.
+        make: the recipe's own teacher with fresh weights; a checkpoint is loaded into it. For kind "diffusers"
+            the loaded network replaces its ``net``; for kind "import" the callable's module replaces the whole
+            or, when it is not a denoiser, its ``net``.
 
     Raises:
         FewstepError: the file is absent, unreadable, or fits another network; the code cannot be imported.
@@ -52,7 +52,7 @@ def check_teacher(config: TeacherConfig) -> None:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a .safetensors file, a .pt file (weights only) or a run folder's exported teacher or student.
+    """The tensors of a .safetensors file, a .pt file (weights only) or a run folder's exported teacher.
 
     Raises:
         FewstepError: nothing is there, or it cannot be read.

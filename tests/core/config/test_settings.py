@@ -1,4 +1,4 @@
-"""Defaults, presets, files and the command line become one configuration, and every error is shown at once."""
+"""Defaults, presets, files and the command line become one configuration; all errors are shown at once."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_choosing_the_same_kind_again_keeps_its_fields() -> None:
 
 
 def test_an_unknown_objective_is_refused_with_the_nearest_name() -> None:
-    with pytest.raises(FewstepError, match="'gentel' is none of .*did you mean 'gentle'"):
+    with pytest.raises(FewstepError, match=r"'gentel' is none of .*did you mean 'gentle'"):
         resolved("objective=gentel")
 
 

@@ -1,0 +1,208 @@
+"""Contenders side by side: one batch, one key, counted calls, measured seconds, metrics with intervals, gates."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from fewstep.errors import FewstepError, nearest
+from fewstep.plugins import Gate
+from fewstep.protocol import Batch, Drawn, Key, Product, Sampler, Score, Shelf, State, Step, detach, rows
+from fewstep.runs.counting import counted
+
+
+@dataclass(frozen=True)
+class Row:
+    """One contender in the table.
+
+    Args:
+        contender: its name.
+        samples: how many it drew.
+        evaluations: network calls for the whole batch.
+        seconds: wall time for the whole batch.
+        scores: metric name -> score.
+    """
+
+    contender: str
+    samples: int
+    evaluations: int
+    seconds: float
+    scores: Mapping[str, Score]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A gate's verdict: the student must meet the bound, and the control must miss it.
+
+    Args:
+        metric, of, control, bound, why: from the gate; the bound as text, such as "<= 0.1".
+        value: the metric of the contender that must meet the bound.
+        control_value: the metric of the one that must miss it.
+        met: whether ``value`` meets it.
+        missed: whether ``control_value`` misses it.
+    """
+
+    metric: str
+    of: str
+    control: str
+    bound: str
+    why: str
+    value: float
+    control_value: float
+    met: bool
+    missed: bool
+
+    @property
+    def passed(self) -> bool:
+        """Both halves: a bound that its control meets proves nothing."""
+        return self.met and self.missed
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was measured, and what was drawn for it."""
+
+    rows: tuple[Row, ...]
+    gates: tuple[Outcome, ...]
+    drawn: Mapping[str, Drawn]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every gate passed with its control failing."""
+        return all(gate.passed for gate in self.gates)
+
+    def row(self, contender: str) -> Row | None:
+        """The row of one contender."""
+        return next((row for row in self.rows if row.contender == contender), None)
+
+    def as_json(self) -> dict[str, Any]:
+        """What eval.json holds: rows and gates, no samples."""
+        return {
+            "rows": [asdict(row) for row in self.rows],
+            "gates": [{**asdict(gate), "passed": gate.passed} for gate in self.gates],
+            "passed": self.passed,
+        }
+
+
+def evaluate(
+    product: Product,
+    shelf: Shelf,
+    key: Key,
+    gates: Sequence[Gate] = (),
+    on_drawn: Callable[[str, Drawn], None] | None = None,
+) -> Evaluation:
+    """Draw every contender on one evaluation batch with one key, then measure.
+
+    Args:
+        product: contenders, metrics and the evaluation batch.
+        shelf: what training left; contenders name their modules in it.
+        key: root of the batch, of the draws (the same for all contenders) and of the intervals.
+        gates: what must hold.
+        on_drawn: called after each contender, for progress.
+
+    Raises:
+        FewstepError: a gate names a metric or contender that the product lacks, or a contender a module.
+    """
+    check_gates(product, gates)
+    batch = product.evaluation(product.samples, key.at("evaluation"))
+    drawn = {}
+    for name, sampler in product.contenders.items():
+        drawn[name] = draw(name, sampler, shelf, batch, key.at("draw"))
+        if on_drawn is not None:
+            on_drawn(name, drawn[name])
+    table = tuple(_measured(name, product, item, key.at("metric")) for name, item in drawn.items())
+    return Evaluation(table, tuple(_judged(gate, table) for gate in gates), drawn)
+
+
+def draw(name: str, sampler: Sampler, shelf: Shelf, batch: Batch, key: Key) -> Drawn:
+    """One contender's samples for a batch, its network calls counted and its time measured.
+
+    One state is drawn and thrown away first, so that no contender pays for cold caches.
+    Estimates along the path are dropped: they are as large as the states, and a report shows states.
+    """
+    roles = _roles_of(name, sampler, shelf)
+    with _at_rest(roles.values()), torch.no_grad():
+        next(iter(sampler.fn(roles, batch, Step.inference(key))), None)
+        with counted(roles.values()) as calls:
+            begin = _now()
+            path = [State(detach(s.x), s.t) for s in sampler.fn(roles, batch, Step.inference(key))]
+            seconds = _now() - begin
+    if not path:
+        raise FewstepError(f"contender {name!r} drew nothing", "a sampler that yields at least one state")
+    return Drawn(path[-1].x, batch, calls.count, seconds, tuple(path))
+
+
+def check_gates(product: Product, gates: Sequence[Gate]) -> None:
+    """Find a gate that nobody can answer, before hours are spent.
+
+    Raises:
+        FewstepError: naming the metric or contender that is missing and the nearest one.
+    """
+    metrics, contenders = [metric.name for metric in product.metrics], list(product.contenders)
+    for gate in gates:
+        for kind, name, known in (
+            ("metric", gate.metric, metrics),
+            ("contender", gate.of, contenders),
+            ("contender", gate.control, contenders),
+        ):
+            if name not in known:
+                raise FewstepError(
+                    f"a gate names the {kind} {name!r}, which the product lacks{nearest(name, known)}",
+                    f"one of {', '.join(known) or 'none'}",
+                    "correct the gate in the recipe's descriptor, or the product",
+                )
+
+
+def _roles_of(name: str, sampler: Sampler, shelf: Shelf) -> dict[str, Any]:
+    absent = [role for role in sampler.roles if role not in shelf]
+    if absent:
+        raise FewstepError(
+            f"contender {name!r} needs {', '.join(map(repr, absent))}, which training did not leave",
+            f"one of {', '.join(map(repr, shelf)) or 'nothing'}",
+            "correct the sampler's roles, or the `leaves` of the stage that makes it",
+        )
+    return {role: shelf[role] for role in sampler.roles}
+
+
+@contextmanager
+def _at_rest(modules: Any) -> Iterator[None]:
+    """Evaluation mode (no dropout), and back to what it was."""
+    networks = [module for module in modules if isinstance(module, nn.Module)]
+    before = [(part, part.training) for module in networks for part in module.modules()]
+    for module in networks:
+        module.eval()
+    try:
+        yield
+    finally:
+        for part, training in before:
+            part.training = training
+
+
+def _now() -> float:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def _measured(name: str, product: Product, drawn: Drawn, key: Key) -> Row:
+    scores = {metric.name: metric.fn(drawn.x, drawn.batch, key.at(metric.name)) for metric in product.metrics}
+    scores = {metric: replace(score, value=float(score.value)) for metric, score in scores.items()}
+    return Row(name, rows(drawn.x), drawn.evaluations, drawn.seconds, scores)
+
+
+def _judged(gate: Gate, table: Sequence[Row]) -> Outcome:
+    values = {row.contender: row.scores[gate.metric].value for row in table}
+    value, control = values[gate.of], values[gate.control]
+    bound = f"<= {gate.at_most:g}" if gate.at_most is not None else f">= {gate.at_least:g}"
+    # A control that is not a number proves nothing about the bound, so it does not count as having missed it.
+    missed = math.isfinite(control) and not gate.holds(control)
+    return Outcome(
+        gate.metric, gate.of, gate.control, bound, gate.why, value, control, gate.holds(value), missed
+    )
