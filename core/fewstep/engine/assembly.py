@@ -1,0 +1,212 @@
+"""Putting a stage together: picking roles for an objective, and saying everything that does not fit at once."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import torch
+from torch import nn
+
+from fewstep.engine.learner import groups_of, optimizer_class
+from fewstep.engine.ownership import copy_matching, owned_names, state_of
+from fewstep.engine.settings import AssemblyError
+from fewstep.errors import nearest
+from fewstep.protocol import Assembly, Average, Batch, Key, Objective, Optim, Role, Source, Stage
+
+Make = Mapping[str, Callable[[], nn.Module]]
+
+
+def assemble(
+    objective: Objective,
+    make: Make,
+    source: Source,
+    optimizers: Mapping[str, Optim],
+    averages: Mapping[str, Average] | None = None,
+    accumulate: int = 1,
+) -> Assembly:
+    """Build the roles that the objective asks for; what it does not ask for is left out.
+
+    A role comes from its factory in ``make`` (then every tensor that its ``Role.init`` has under the same name and
+    shape is copied), else it is a copy of its init, else of what it averages. Averages for export
+    (``when="after"``) need no place in the objective.
+
+    Raises:
+        AssemblyError: with every problem: a role that nobody offers, one that lacks a method, a missing batch field.
+    """
+    averages = averages or {}
+    wanted = {
+        name: avg
+        for name, avg in averages.items()
+        if name in objective.roles or (avg.when == "after" and name not in make)
+    }
+    roles: dict[str, nn.Module] = {}
+    missing = [
+        line for name in objective.roles for line in _build(name, objective.roles, make, wanted, roles)
+    ]
+    kept = {name: avg for name, avg in wanted.items() if name in roles or avg.of in roles}
+    roles |= {name: copy.deepcopy(roles[avg.of]) for name, avg in kept.items() if name not in roles}
+    mine = {name: optim for name, optim in optimizers.items() if name in roles and name not in kept}
+    built = Assembly(roles, objective, source, mine, kept, accumulate=accumulate)
+    if found := missing or problems(built):
+        raise AssemblyError(found, f"{type(objective).__name__} with the roles {sorted(make)}")
+    return built
+
+
+def _build(
+    name: str,
+    asked: Mapping[str, Role],
+    make: Make,
+    averages: Mapping[str, Average],
+    roles: dict[str, nn.Module],
+) -> Iterator[str]:
+    """Make one role and what it starts from; yields what is missing."""
+    if name in roles:
+        return
+    role = asked.get(name, Role())
+    origin = role.init or (averages[name].of if name in averages else None)
+    if origin and (origin in asked or origin in make):
+        yield from _build(origin, asked, make, averages, roles)
+    if name in make:
+        roles[name] = make[name]()
+        if role.init in roles:
+            copy_matching(roles[name], roles[role.init])
+    elif not role.optional and origin in roles:
+        roles[name] = copy.deepcopy(roles[origin]).requires_grad_(True)
+    elif not role.optional:
+        yield f"nobody offers the role {name!r}; offered: {sorted(make)}{nearest(name, make)}"
+
+
+def check(stage: Stage, assembly: Assembly, key: Key) -> None:
+    """Refuse a stage whose parts do not fit.
+
+    Raises:
+        AssemblyError: with every problem at once, before anything runs.
+    """
+    found = problems(assembly, key)
+    if stage.steps < 1:
+        found.append(f"a training stage needs at least one step, not {stage.steps}")
+    found += [f"it leaves {name!r}, which is no role" for name in stage.leaves if name not in assembly.roles]
+    if found:
+        raise AssemblyError(found, f"stage {stage.name!r}")
+
+
+def problems(assembly: Assembly, key: Key | None = None) -> list[str]:
+    """All that is wrong with an assembly, one line each; surgery is expected to be done."""
+    lines = [
+        *_roles(assembly),
+        *_phases(assembly),
+        *_averages(assembly),
+        *_surgery(assembly),
+        *_optimizers(assembly),
+    ]
+    if assembly.accumulate < 1:
+        lines.append(f"accumulate must be at least 1, not {assembly.accumulate}")
+    return lines + list(_fields(assembly, key or Key(0)))
+
+
+def _roles(assembly: Assembly) -> Iterator[str]:
+    for name, role in assembly.objective.roles.items():
+        module = assembly.roles.get(name)
+        if module is None and not role.optional:
+            yield f"the objective needs a role {name!r}; there are {sorted(assembly.roles)}"
+        elif module is not None and not isinstance(module, role.kind):
+            lacks = [n for n in dir(role.kind) if not n.startswith("_") and not hasattr(module, n)]
+            reason = f"it has no {', '.join(lacks)}" if lacks else f"it is a {type(module).__name__}"
+            yield f"role {name!r} must be a {role.kind.__name__}, but {reason}"
+
+
+def _phases(assembly: Assembly) -> Iterator[str]:
+    for phase in assembly.objective.phases(0):
+        for name in dict.fromkeys(phase.updates):
+            role = assembly.objective.roles.get(name, Role())
+            if name not in assembly.roles and not role.optional:
+                yield f"phase {phase.name!r} updates {name!r}, which is no role"
+            elif name in assembly.averages or not role.trainable:
+                yield f"phase {phase.name!r} updates {name!r}, which is frozen or an average"
+            elif (
+                name in assembly.roles and name not in assembly.optimizers and state_of(assembly.roles[name])
+            ):
+                yield f"phase {phase.name!r} updates {name!r}, which has no optimizer; give it an Optim"
+
+
+def _averages(assembly: Assembly) -> Iterator[str]:
+    for name, average in assembly.averages.items():
+        if name not in assembly.roles or average.of not in assembly.roles:
+            yield f"average {name!r} of {average.of!r} needs both as roles; there are {sorted(assembly.roles)}"
+            continue
+        mine, other = state_of(assembly.roles[name]), state_of(assembly.roles[average.of])
+        if {n: v.shape for n, v in mine.items()} != {n: v.shape for n, v in other.items()}:
+            yield f"average {name!r} is not built like {average.of!r}; make it a copy of it"
+        if {id(v) for v in mine.values()} & {id(v) for v in other.values()}:
+            yield f"average {name!r} shares parameters with {average.of!r}; make it a copy (copy.deepcopy)"
+        if any(v.is_floating_point() and v.dtype.itemsize < 4 for v in mine.values()):
+            yield f"average {name!r} has half precision parameters; averages need float32"
+        if not callable(average.decay) and not 0 <= average.decay <= 1:
+            yield f"average {name!r} has decay {average.decay}, which is not in [0, 1]"
+
+
+def surgery_problems(assembly: Assembly) -> list[str]:
+    """What is wrong with the order of surgery, known before any of it is done."""
+    return list(_surgery(assembly))
+
+
+def _surgery(assembly: Assembly) -> Iterator[str]:
+    for name, changes in assembly.surgery.items():
+        ranks = [change.rank for change in changes]
+        if name not in assembly.roles:
+            yield f"surgery on {name!r}, which is no role"
+        if ranks != sorted(ranks):
+            yield f"surgery on {name!r} is out of order: ranks {ranks}; structure 0, adapters 1, quantization 2, taps 3"
+        copies = [
+            other
+            for other, role in assembly.objective.roles.items()
+            if role.init == name and role.reset_every
+        ]
+        if changes and copies:
+            yield f"{name!r} is changed by surgery and is where {copies} start from; make two stages"
+
+
+def _optimizers(assembly: Assembly) -> Iterator[str]:
+    owned = owned_names(assembly.roles, assembly.optimizers)
+    for name, optim in assembly.optimizers.items():
+        if name not in assembly.roles:
+            yield f"optimizer for {name!r}, which is no role{nearest(name, assembly.roles)}"
+            continue
+        if name in assembly.averages or not assembly.objective.roles.get(name, Role()).trainable:
+            yield f"optimizer for {name!r}, which is frozen or an average"
+        try:
+            optimizer_class(optim.kind)
+        except ValueError as error:
+            yield f"role {name!r}: {error}"
+        names = [key for key, _ in assembly.roles[name].named_parameters() if key in owned[name]]
+        yield from (f"role {name!r}: {line}" for line in groups_of(optim, names)[1])
+
+
+def _fields(assembly: Assembly, key: Key) -> Sequence[str]:
+    batch = assembly.source.batch(0, key)
+    if not isinstance(batch, Batch):
+        return [f"the source must return a Batch, not a {type(batch).__name__}"]
+    absent = sorted(field for field in assembly.objective.reads if _read(batch, field) is None)
+    return (
+        [f"the objective reads batch fields that the source does not give: {', '.join(absent)}"]
+        if absent
+        else []
+    )
+
+
+def _read(batch: Batch, field: str) -> object:
+    if field.startswith("extra."):
+        return batch.extra.get(field.removeprefix("extra."))
+    if field == "cond":
+        return batch.cond.data
+    value: object = batch
+    for part in field.split("."):
+        value = getattr(value, part, None)
+    return value
+
+
+def tensors_fit(module: nn.Module, state: Mapping[str, torch.Tensor]) -> list[str]:
+    """Names in ``state`` that the module lacks or holds in another shape."""
+    mine = state_of(module)
+    return [name for name, value in state.items() if name not in mine or mine[name].shape != value.shape]

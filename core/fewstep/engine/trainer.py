@@ -1,0 +1,245 @@
+"""The training loop: phases as data, one optimizer update after another, killable between any two."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fewstep.engine.checkpoint import Cursor
+from fewstep.engine.learner import Learner
+from fewstep.engine.settings import NonFinite, Settings, Watch
+from fewstep.engine.sharding import (
+    agree,
+    average_gradients,
+    local,
+    mean_over_ranks,
+    ranks,
+    reshard,
+    sync_gradients,
+)
+from fewstep.engine.team import Team
+from fewstep.protocol import Batch, Key, Loss, Phase, Source, Stage, Step, parts, to
+
+
+@dataclass(frozen=True)
+class Desk:
+    """What a trainer is told beside its team: where things go, who watches, how to save and whether to stop.
+
+    Args:
+        device: where batches go.
+        save: called after each update with whether the run was asked to stop; writes a checkpoint when one is due.
+        asked: whether this process was asked to stop.
+    """
+
+    device: str
+    settings: Settings
+    watch: Watch
+    save: Callable[[bool], None]
+    asked: Callable[[], bool]
+
+
+@dataclass
+class Cycle:
+    """The batches and steps of one cycle: pure functions of counters, so a resumed cycle sees the same ones."""
+
+    step: Step
+    source: Source
+    data: Key
+    first: int
+    accumulate: int
+    shared: bool
+    device: str
+    caches: dict[int, dict[str, Any]] = field(default_factory=dict)
+    batches: dict[int, Batch] = field(default_factory=dict)
+
+    def at(self, position: int, micro: int) -> tuple[Step, Batch]:
+        """Step and batch of one micro-step of one phase."""
+        cycle_key = self.step.key.at("micro", micro)
+        key = self.step.key.at("phase", position, "micro", micro)
+        step = Step(self.step.index, self.step.total, key, cycle_key, self.caches.setdefault(micro, {}))
+        index = self.first + micro + (0 if self.shared else position * self.accumulate)
+        if not self.shared:
+            return step, self._load(index)
+        if micro not in self.batches:
+            self.batches[micro] = self._load(index)
+        return step, self.batches[micro]
+
+    def _load(self, index: int) -> Batch:
+        batch = self.source.batch(index, self.data)
+        moved: Batch = batch if self.device == "cpu" else to(batch, self.device)
+        return moved
+
+
+class Trainer:
+    """Runs the cycles of one stage from a cursor to its end. ``key`` is the stage's, with this rank's shard."""
+
+    def __init__(self, team: Team, stage: Stage, key: Key, cursor: Cursor, desk: Desk) -> None:
+        """Bind everything; nothing runs yet."""
+        self.team, self.stage, self.key, self.cursor, self.desk = team, stage, key, cursor, desk
+        self.objective, self.accumulate = team.assembly.objective, team.assembly.accumulate
+        self.data = key.at("data")
+        self.flags, self.one = torch.zeros(2, device=desk.device), torch.ones((), device=desk.device)
+        self.rank, self.world = ranks()
+        self.kind = torch.device(desk.device).type
+        self.stop = False
+        self.seconds: dict[str, tuple[float, int]] = {}
+
+    def run(self) -> None:
+        """All cycles that are left."""
+        while self.cursor.cycle < self.stage.steps:
+            self._cycle()
+
+    def _cycle(self) -> None:
+        at = self.cursor
+        phases = self.objective.phases(at.cycle)
+        cycle = self._begin(any(phase.builds for phase in phases))
+        metrics: dict[str, float] | None = {} if self._due() else None
+        if at.position == 0:
+            self.team.average("before", cycle.step)
+        for position in range(at.position, len(phases)):
+            self._timed(phases[position], position, cycle, metrics)
+            at.position, at.updates = position + 1, at.updates + 1
+            if at.position < len(phases):
+                self.desk.save(self.stop)
+        self._end(cycle, len(phases))
+        if metrics is not None:
+            self._log(metrics)
+        self.desk.save(self.stop)
+
+    def _begin(self, shared: bool) -> Cycle:
+        key = self.key.at("cycle", self.cursor.cycle)
+        step = Step(self.cursor.cycle, self.stage.steps, key, key)
+        source = self.team.assembly.source
+        return Cycle(step, source, self.data, self.cursor.batches, self.accumulate, shared, self.desk.device)
+
+    def _end(self, cycle: Cycle, phases: int) -> None:
+        at = self.cursor
+        with torch.no_grad():
+            self.team.regrow(cycle.step)
+            self.team.reset(at.cycle + 1)
+        self.team.average("after", cycle.step)
+        at.batches += self.accumulate * (1 if cycle.shared else phases)
+        at.cycle, at.position = at.cycle + 1, 0
+
+    def _timed(self, phase: Phase, position: int, cycle: Cycle, metrics: dict[str, float] | None) -> None:
+        begun = perf_counter()
+        self._phase(phase, position, cycle, metrics)
+        spent, times = self.seconds.get(phase.name, (0.0, 0))
+        self.seconds[phase.name] = spent + perf_counter() - begun, times + 1
+
+    def _phase(self, phase: Phase, position: int, cycle: Cycle, metrics: dict[str, float] | None) -> None:
+        """One update: the gradients of all micro-batches, then the step."""
+        team, reached = self.team, False
+        team.activate(phase)
+        for micro in range(self.accumulate):
+            if self.world > 1 and self.accumulate > 1:
+                sync_gradients(
+                    [team.roles[n] for n in team.active if n in team.roles], micro == self.accumulate - 1
+                )
+            step, batch = cycle.at(position, micro)
+            self._seed(step.key)
+            for part in self._parts(phase, batch, step):
+                total = part.total if self.accumulate == 1 else part.total / self.accumulate
+                if total.requires_grad:
+                    total.backward()  # type: ignore[no-untyped-call]
+                    reached = True
+                if metrics is not None:
+                    self._collect(metrics, phase.name, part)
+        if not reached:
+            raise ValueError(
+                f"the loss of phase {phase.name!r} does not depend on any parameter that trains in it; "
+                f"it updates {', '.join(phase.updates)}: is a group missing, or was the graph cut?"
+            )
+        self._update(phase, position, cycle)
+
+    def _parts(self, phase: Phase, batch: Batch, step: Step) -> Iterator[Loss]:
+        """The parts of the loss, each made under autocast and handed out without it."""
+        with self._autocast():
+            losses = parts(self.objective.loss(phase, self.team.roles, batch, step))
+        while True:
+            with self._autocast():
+                part = next(losses, None)
+            if part is None:
+                return
+            yield part
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        if self.desk.settings.precision == "float32":
+            return nullcontext()
+        return torch.autocast(self.kind, torch.bfloat16)
+
+    def _seed(self, key: Key) -> None:
+        """Dropout draws from the global generator (forked for the stage); tie it to the counters as well."""
+        seed = key.seed64() + self.rank
+        torch.default_generator.manual_seed(seed)
+        if self.kind == "cuda":
+            torch.cuda.manual_seed(seed)
+
+    def _update(self, phase: Phase, position: int, cycle: Cycle) -> None:
+        """Step every role of the phase, or none of them if any gradient is not finite."""
+        team = self.team
+        learners = [team.learners[name] for name in phase.updates if name in team.learners]
+        if self.world > 1:
+            reshard(team.roles.values())
+            average_gradients((p for learner in learners for p in learner.parameters), self.world)
+        if self._finite(learners):
+            self.cursor.streak = 0
+            for learner in learners:
+                learner.ready(self.cursor.cycle, cycle.step)
+                learner.update()
+        else:
+            self._skipped(phase, cycle.first if cycle.shared else cycle.first + position * self.accumulate)
+        for name in team.active & team.learners.keys():
+            team.learners[name].optimizer.zero_grad(set_to_none=True)
+
+    def _finite(self, learners: list[Learner]) -> bool:
+        """One fused pass over the gradients and one read (as a gradient scaler does); ranks agree on it."""
+        grads: list[Tensor] = local(p.grad for le in learners for p in le.parameters if p.grad is not None)
+        self.flags.zero_()
+        if grads:
+            torch._amp_foreach_non_finite_check_and_unscale_(grads, self.flags[:1], self.one)
+        if self.world > 1:
+            self.flags[1] = float(self.desk.asked())
+            agree(self.flags)
+            bad, stop = self.flags.tolist()
+            self.stop = bool(stop)
+            return not bad
+        self.stop = self.desk.asked()
+        return not self.flags[0].item()
+
+    def _skipped(self, phase: Phase, batch: int) -> None:
+        at = self.cursor
+        at.skipped, at.streak = at.skipped + 1, at.streak + 1
+        if at.streak >= self.desk.settings.patience:
+            raise NonFinite(
+                f"stage {self.stage.name!r}: {at.streak} updates in a row had a gradient that was not finite; the last "
+                f"was phase {phase.name!r} of cycle {at.cycle}, micro-batch {batch} of the source (seed {self.key.seed})",
+                "finite gradients",
+                f"look at source.batch({batch}, ...), lower the learning rate, or set Optim.clip",
+            )
+
+    def _collect(self, metrics: dict[str, float], phase: str, part: Loss) -> None:
+        """Add up parts, and average micro-batches and ranks; only cycles that are logged come here."""
+        metrics.setdefault(f"{phase}/loss", 0.0)
+        for name, value in {"loss": part.total, **part.logs}.items():
+            mean = float(mean_over_ranks(value.detach().float().mean())) / self.accumulate
+            metrics[f"{phase}/{name}"] = metrics.get(f"{phase}/{name}", 0.0) + mean
+
+    def _due(self) -> bool:
+        done = self.cursor.cycle + 1
+        return done == 1 or done == self.stage.steps or done % self.desk.settings.log_every == 0
+
+    def _log(self, metrics: dict[str, float]) -> None:
+        metrics |= {f"{phase}/seconds": spent / times for phase, (spent, times) in self.seconds.items()}
+        self.seconds.clear()
+        if self.cursor.skipped:
+            metrics["skipped"] = float(self.cursor.skipped)
+        kept = {name: value for name, value in metrics.items() if name == "skipped" or not math.isnan(value)}
+        self.desk.watch.logged(self.stage.name, self.cursor.cycle, self.cursor.updates, kept)
