@@ -1,0 +1,114 @@
+"""How a sample is corrupted before it is judged, and at which time.
+
+``(process, sample, law, step, key) -> (x_t, t)``; gradients flow from x_t to the sample unless the caller forbids it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from fewstep.processes import TimeLaw
+from fewstep.protocol import Key, Process, Sample, State, Step, Tree, detach, rows, tensors
+
+Corruption: TypeAlias = Callable[[Process, Sample, TimeLaw, Step, Key], tuple[Tree, Tensor]]
+
+
+def draw_times(law: TimeLaw, like: Tree, step: Step, key: Key, leading: int = 1) -> Tensor:
+    """Float64 times for a state, on its device.
+
+    Args:
+        law: the time law.
+        like: a state.
+        step: for laws that move during training.
+        key: randomness.
+        leading: how many leading dimensions of the state have a time of their own (1: one per sample).
+    """
+    first = tensors(like)[0]
+    return law(tuple(first.shape[:leading]), step, key).to(first.device)
+
+
+def fresh(process: Process, sample: Sample, law: TimeLaw, step: Step, key: Key) -> tuple[Tree, Tensor]:
+    """A time from the law and q(x_t | x)."""
+    t = draw_times(law, sample.x, step, key.at("time"))
+    return process.corrupt(sample.x, process.noise(sample.as_batch(), key.at("noise")), t), t
+
+
+@dataclass(frozen=True)
+class Coupled:
+    """q(x_t | x) at a time that the student itself visited (coupled time of DiDi-Instruct, Zheng et al. 2025).
+
+    Args:
+        state: which visited state gives the time; -1 is the last before the sample.
+    """
+
+    state: int = -1
+
+    def __call__(
+        self, process: Process, sample: Sample, law: TimeLaw, step: Step, key: Key
+    ) -> tuple[Tree, Tensor]:
+        """The law is ignored."""
+        t = _visited(sample, self.state).t
+        return process.corrupt(sample.x, process.noise(sample.as_batch(), key.at("noise")), t), t
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Follow the flow to the end of the student's segment, then diffuse on from there (Luo et al. 2025 TDM).
+
+    The sample's last state x_{t_k} and estimate move by ``jump`` to the segment's end t_mid = ends[k], k from
+    ``sample.cond.index``; from there the exact transition ``corrupt(..., since=t_mid)`` leads to a time tau drawn
+    between t_mid and the noisy end, uniform in tau^(1/rho).
+
+    Args:
+        ends: where the segment of each step ends: the student's next time, the cleanest time for its last step.
+        reach: "process" = up to t_max, "segment" = up to the segment's own start.
+        rho: spacing of tau.
+    """
+
+    ends: tuple[float, ...]
+    reach: Literal["process", "segment"] = "process"
+    rho: float = 1.0
+
+    def __call__(
+        self, process: Process, sample: Sample, law: TimeLaw, step: Step, key: Key
+    ) -> tuple[Tree, Tensor]:
+        """The law is ignored: the levels travel with the sample."""
+        flow: Any = process
+        state = _visited(sample, -1)
+        middle = self._ends(sample, state.t)
+        top = state.t if self.reach == "segment" else torch.full_like(state.t, process.t_max)
+        x_middle = flow.jump(detach(state.x), state.est, state.t, middle)
+        tau = self._between(middle, top, key.at("time"))
+        noise = process.noise(sample.as_batch(), key.at("noise"))
+        return process.corrupt(x_middle, noise, tau, since=middle), tau
+
+    def _ends(self, sample: Sample, like: Tensor) -> Tensor:
+        if sample.cond.index is None:
+            raise ValueError("Segment needs to know which step made a sample; let the student set cond.index")
+        return torch.tensor(self.ends, dtype=like.dtype, device=like.device)[sample.cond.index]
+
+    def _between(self, low: Tensor, high: Tensor, key: Key) -> Tensor:
+        share = key.uniform(tuple(low.shape)).to(low.device)
+        bottom, top = low ** (1 / self.rho), high ** (1 / self.rho)
+        return (bottom + share * (top - bottom)) ** self.rho
+
+
+def segment_ends(times: Sequence[float], process: Process) -> tuple[float, ...]:
+    """The ends of the segments of a student with these start times."""
+    return (*times[1:], process.t_min)
+
+
+def _visited(sample: Sample, which: int) -> State:
+    if not sample.path or sample.path[which].est is None:
+        raise ValueError(
+            "this corruption needs the visited states of the sample with their estimates; "
+            f"the path holds {len(sample.path)} states. Let the student return Sample.path."
+        )
+    if rows(sample.path[which].x) != rows(sample.x):
+        raise ValueError("the visited states and the sample have different batch sizes")
+    return sample.path[which]
