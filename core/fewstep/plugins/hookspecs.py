@@ -74,7 +74,7 @@ def fewstep_commands() -> Iterable[CommandSpec]:
 
 
 @hookspec
-def fewstep_run_started(run: Any) -> None:  # noqa: ANN401 - fewstep.runs is not imported here
+def fewstep_run_started(run: Any) -> None:
     """A run begins (or goes on); ``run.folder`` exists and holds the resolved config.
 
     >>> from types import SimpleNamespace
@@ -88,7 +88,7 @@ def fewstep_run_started(run: Any) -> None:  # noqa: ANN401 - fewstep.runs is not
 
 
 @hookspec
-def fewstep_step_logged(run: Any, step: int, metrics: Mapping[str, float]) -> None:  # noqa: ANN401
+def fewstep_step_logged(run: Any, step: int, metrics: Mapping[str, float]) -> None:
     """A line of metrics was written; ``step`` counts cycles of the stage named in ``metrics``' keys.
 
     >>> from fewstep.plugins import hookimpl
@@ -101,7 +101,7 @@ def fewstep_step_logged(run: Any, step: int, metrics: Mapping[str, float]) -> No
 
 
 @hookspec
-def fewstep_checkpoint_saved(run: Any, path: Path) -> None:  # noqa: ANN401
+def fewstep_checkpoint_saved(run: Any, path: Path) -> None:
     """A checkpoint is complete on disk at ``path``.
 
     >>> from pathlib import Path
@@ -115,7 +115,7 @@ def fewstep_checkpoint_saved(run: Any, path: Path) -> None:  # noqa: ANN401
 
 
 @hookspec
-def fewstep_run_finished(run: Any, status: str) -> None:  # noqa: ANN401
+def fewstep_run_finished(run: Any, status: str) -> None:
     """A run ended; ``status`` is ``"done"``, ``"stopped"`` (resumable) or ``"failed"``.
 
     >>> from fewstep.plugins import hookimpl

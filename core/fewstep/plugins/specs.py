@@ -22,7 +22,7 @@ ComponentKind = Literal[
 COMPONENT_KINDS: tuple[str, ...] = ComponentKind.__args__  # type: ignore[attr-defined]
 
 
-def resolve(target: str) -> Any:  # noqa: ANN401 - whatever the plugin named
+def resolve(target: str) -> Any:
     """The object that ``"module:attr"`` names; imports the module.
 
     Raises:
@@ -147,7 +147,9 @@ class ComponentSpec:
     def __post_init__(self) -> None:
         check_target(self.target)
         if self.kind not in COMPONENT_KINDS:
-            raise ValueError(f"component {self.name!r}: kind {self.kind!r} is none of {', '.join(COMPONENT_KINDS)}")
+            raise ValueError(
+                f"component {self.name!r}: kind {self.kind!r} is none of {', '.join(COMPONENT_KINDS)}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
