@@ -2,14 +2,14 @@
 
 from fewstep.engine.assembly import assemble, check, problems
 from fewstep.engine.checkpoint import CheckpointError
-from fewstep.engine.execute import FrozenChanged, execute
-from fewstep.engine.settings import AssemblyError, NonFinite, Settings, Stopped, Watch
+from fewstep.engine.execute import FrozenError, execute
+from fewstep.engine.settings import AssemblyError, NonFiniteError, Settings, Stopped, Watch
 
 __all__ = [
     "AssemblyError",
     "CheckpointError",
-    "FrozenChanged",
-    "NonFinite",
+    "FrozenError",
+    "NonFiniteError",
     "Settings",
     "Stopped",
     "Watch",

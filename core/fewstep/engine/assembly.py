@@ -184,7 +184,7 @@ def _optimizers(assembly: Assembly) -> Iterator[str]:
 
 
 def _fields(assembly: Assembly, key: Key) -> Sequence[str]:
-    batch = assembly.source.batch(0, key)
+    batch: object = assembly.source.batch(0, key)
     if not isinstance(batch, Batch):
         return [f"the source must return a Batch, not a {type(batch).__name__}"]
     absent = sorted(field for field in assembly.objective.reads if _read(batch, field) is None)

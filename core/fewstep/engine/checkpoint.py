@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.distributed.checkpoint import state_dict_loader as loading
+from torch.distributed.checkpoint import state_dict_saver as saving
 from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.filesystem import FileSystemReader
 
 from fewstep.engine.sharding import barrier, ranks
 from fewstep.errors import FewstepError
@@ -73,13 +75,13 @@ class Store:
             _fresh(draft)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UserWarning)
-                dcp.save(dict(state), checkpoint_id=draft, no_dist=not dist.is_initialized())
+                saving.save(dict(state), checkpoint_id=draft, no_dist=not dist.is_initialized())
             _write(draft / f"cursor-{ranks()[0]}.json", json.dumps(asdict(cursor)))
             barrier()
             if ranks()[0] == 0:
                 shutil.rmtree(target, ignore_errors=True)
-                os.replace(draft, target)
-                os.replace(_write(self.checkpoints / ".latest", name), self.checkpoints / "latest")
+                draft.replace(target)
+                _write(self.checkpoints / ".latest", name).replace(self.checkpoints / "latest")
                 self._prune(name)
             barrier()
         return target
@@ -131,7 +133,7 @@ class Store:
                         {n: v.detach().cpu().clone().contiguous() for n, v in state.items()},
                         _leaf(draft, role),
                     )
-                os.replace(draft, target)
+                draft.replace(target)
             barrier()
         return target
 
@@ -156,7 +158,7 @@ class Store:
 def metadata(path: Path) -> Mapping[str, Any]:
     """Key -> stored size and dtype."""
     with _readable(path):
-        found: Mapping[str, Any] = dcp.FileSystemReader(path).read_metadata().state_dict_metadata
+        found: Mapping[str, Any] = FileSystemReader(path).read_metadata().state_dict_metadata
         return found
 
 
@@ -164,7 +166,7 @@ def load(path: Path, state: dict[str, Any]) -> dict[str, Any]:
     """Fill the tensors of ``state`` in place, and its other values by key."""
     with _readable(path), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        dcp.load(state, checkpoint_id=path, no_dist=not dist.is_initialized())
+        loading.load(state, checkpoint_id=path, no_dist=not dist.is_initialized())
     return state
 
 

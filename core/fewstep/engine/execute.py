@@ -46,9 +46,9 @@ def execute(
     Raises:
         AssemblyError: if a stage's parts do not fit, with all problems.
         CheckpointError: if the folder cannot be written, or holds what does not fit this plan.
-        NonFinite: if gradients stay non-finite.
+        NonFiniteError: if gradients stay non-finite.
         Stopped: if it was asked to stop.
-        FrozenChanged: if a role that must not change did.
+        FrozenError: if a role that must not change did.
     """
     settings = settings or Settings()
     store = Store(folder, settings.keep) if folder is not None else None
@@ -60,7 +60,7 @@ def execute(
     return shelf
 
 
-class FrozenChanged(CheckpointError):
+class FrozenError(CheckpointError):
     """A frozen role has other weights than when its stage began."""
 
 
@@ -161,7 +161,7 @@ def _left(stage: Stage, assembly: Assembly) -> dict[str, Any]:
 def _unchanged(before: Mapping[str, str], now: Mapping[str, str], since: str) -> None:
     changed = sorted(name for name in before if now.get(name) != before[name])
     if changed:
-        raise FrozenChanged(
+        raise FrozenError(
             f"frozen role(s) {', '.join(changed)} differ from what {since}",
             "frozen roles never change: no in-place edits, no running statistics, no parameters shared with a trained role",
         )

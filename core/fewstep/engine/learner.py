@@ -15,7 +15,9 @@ from fewstep.protocol import Group, Optim, Regrow, Step, at_step
 
 def groups_of(optim: Optim, names: Sequence[str]) -> tuple[list[list[str]], list[str]]:
     """Parameter names per group, and what is wrong with the groups."""
-    problems, taken, found = [], {}, []
+    problems: list[str] = []
+    taken: dict[str, str] = {}
+    found: list[list[str]] = []
     for group in optim.groups:
         mine = [name for name in names if re.search(group.match, name)]
         if not mine:
@@ -106,9 +108,10 @@ class Learner:
 
     def template(self, stored: Mapping[str, Any]) -> dict[str, Any]:
         """Empty places for what a checkpoint holds: metadata by ``name/field`` -> a tensor of that shape, or None."""
-        return {key: self._place(*key.rsplit("/", 1), meta) for key, meta in stored.items()}
+        return {key: self._place(key, meta) for key, meta in stored.items()}
 
-    def _place(self, name: str, field: str, meta: Any) -> Tensor | None:
+    def _place(self, key: str, meta: Any) -> Tensor | None:
+        name, field = key.rsplit("/", 1)
         if not hasattr(meta, "size"):
             return None
         parameter = self.named[name]

@@ -47,7 +47,7 @@ class Watch:
         """The stage has left what it leaves."""
 
 
-class Stopped(Exception):
+class Stopped(Exception):  # noqa: N818 - an outcome, not an error
     """The run was asked to stop, finished its update and saved; running it again in its folder goes on."""
 
     def __init__(self, folder: Path, stage: str, cycle: int, updates: int) -> None:
@@ -59,7 +59,7 @@ class Stopped(Exception):
         )
 
 
-class NonFinite(FewstepError):
+class NonFiniteError(FewstepError):
     """Too many updates in a row had a gradient that was not a number."""
 
 

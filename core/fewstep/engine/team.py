@@ -166,7 +166,7 @@ class Follower:
 def resize(roles: Mapping[str, nn.Module], shapes: Mapping[str, torch.Size]) -> None:
     """Let growing roles take stored shapes."""
     for name, role in roles.items():
-        mine = {key: shape for key, shape in _below(shapes, f"{name}/").items()}
+        mine = _below(shapes, f"{name}/")
         if mine and isinstance(role, Growing):
             role.resize(mine)
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fewstep.engine.checkpoint import Cursor
 from fewstep.engine.learner import Learner
-from fewstep.engine.settings import NonFinite, Settings, Watch
+from fewstep.engine.settings import NonFiniteError, Settings, Watch
 from fewstep.engine.sharding import (
     agree,
     average_gradients,
@@ -148,7 +148,7 @@ class Trainer:
             for part in self._parts(phase, batch, step):
                 total = part.total if self.accumulate == 1 else part.total / self.accumulate
                 if total.requires_grad:
-                    total.backward()  # type: ignore[no-untyped-call]
+                    total.backward()
                     reached = True
                 if metrics is not None:
                     self._collect(metrics, phase.name, part)
@@ -218,7 +218,7 @@ class Trainer:
         at = self.cursor
         at.skipped, at.streak = at.skipped + 1, at.streak + 1
         if at.streak >= self.desk.settings.patience:
-            raise NonFinite(
+            raise NonFiniteError(
                 f"stage {self.stage.name!r}: {at.streak} updates in a row had a gradient that was not finite; the last "
                 f"was phase {phase.name!r} of cycle {at.cycle}, micro-batch {batch} of the source (seed {self.key.seed})",
                 "finite gradients",
