@@ -17,7 +17,7 @@ from fewstep.objectives.corruption import Corruption, fresh
 from fewstep.objectives.critic import fake_loss
 from fewstep.objectives.rollout import ask_teacher, believed, encoded, penalty, rollout
 from fewstep.objectives.score_distillation import critic_phases
-from fewstep.objectives.weights import Weight, edm, normalizer, one
+from fewstep.objectives.weights import Weight, customary, normalizer, one
 from fewstep.processes import TimeLaw
 from fewstep.protocol import (
     Batch,
@@ -70,7 +70,7 @@ class SiD:
     normalize: bool = True
     weight: Weight = one
     fake_times: TimeLaw | None = None
-    fake_weight: Weight = edm
+    fake_weight: Weight = customary
     critic_updates: int = 1
     corruption: Corruption = fresh
     guidance: Ramp | float | None = None

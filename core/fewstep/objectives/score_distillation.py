@@ -20,7 +20,7 @@ from fewstep.objectives.corruption import Corruption, fresh
 from fewstep.objectives.critic import fake_loss
 from fewstep.objectives.discriminator import RatioFactor, discriminator_loss, log_ratio
 from fewstep.objectives.rollout import ask_teacher, believed, encoded, penalty, rollout
-from fewstep.objectives.weights import Weight, dreamfusion, edm, normalizer, one, scaled
+from fewstep.objectives.weights import Weight, customary, dreamfusion, normalizer, one, scaled
 from fewstep.processes import TimeLaw
 from fewstep.protocol import (
     Batch,
@@ -70,7 +70,7 @@ class ScoreDistillation:
     normalize: bool = False
     fake: str | None = "fake"
     fake_times: TimeLaw | None = None
-    fake_weight: Weight = edm
+    fake_weight: Weight = customary
     critic_updates: int = 1
     corruption: Corruption = fresh
     guidance: Ramp | float | None = None

@@ -77,6 +77,13 @@ def inverse_hidden(process: Process, t: Tensor) -> Tensor:
     return 1 / (1 - alpha).clamp(min=1e-12)
 
 
+def customary(process: Process, t: Tensor) -> Tensor:
+    """What the process' own papers weight a denoising loss with: ``edm``, ``inverse_hidden``, or 1 where neither fits."""
+    if hasattr(process, "sigma"):
+        return edm(process, t)
+    return inverse_hidden(process, t) if hasattr(process, "alpha") else one(process, t)
+
+
 def pair_one(process: Process, t: Tensor, s: Tensor) -> Tensor:
     """1 for every pair of times."""
     return torch.ones_like(t)
