@@ -1,0 +1,274 @@
+"""Closed-form teachers: exact denoisers of laws that are known, the oracles of every objective.
+
+All are denoisers without parameters, exact in float64, and follow their batch's mask.
+Shape legend: B batch, L positions of a chain, d dimensions, M mixture components.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from fewstep.processes import Gaussian
+from fewstep.protocol import Cond, spread
+from fewstep.testing.exact import Exact
+from fewstep.testing.markov import (
+    MarkovTeacher,
+    all_sequences,
+    divergence,
+    entropy,
+    sampler_law,
+    sequence_law,
+    stationary_law,
+    total_correlation,
+)
+
+__all__ = [
+    "CovarianceTeacher",
+    "Exact",
+    "GaussianTeacher",
+    "MarkovTeacher",
+    "MixtureTeacher",
+    "ProjectedTeacher",
+    "RouseTeacher",
+    "all_sequences",
+    "ar1_covariance",
+    "chain_lengths",
+    "divergence",
+    "entropy",
+    "project_points",
+    "ring",
+    "rouse_modes",
+    "sampler_law",
+    "sequence_law",
+    "stationary_law",
+    "total_correlation",
+]
+
+
+class GaussianTeacher(Exact):
+    """Data N(mean, diag(std^2)): D = mu + alpha s^2 / (alpha^2 s^2 + sigma^2) (x_t - alpha mu).
+
+    Args:
+        process: a Gaussian process.
+        mean: number or tensor that broadcasts over an event.
+        std: number or tensor that broadcasts over an event; 0 is allowed.
+    """
+
+    def __init__(self, process: Gaussian, mean: Tensor | float, std: Tensor | float) -> None:
+        """Keep the law."""
+        super().__init__(process)
+        self.register_buffer("mean", torch.as_tensor(mean, dtype=torch.float64))
+        self.register_buffer("std", torch.as_tensor(std, dtype=torch.float64))
+
+    mean: Tensor
+    std: Tensor
+
+    def believe(self, xt: Tensor, t: Tensor, cond: Cond) -> Tensor:
+        """Eq. above, elementwise."""
+        alpha, sigma = spread(self.process.alpha(t), xt), spread(self.process.sigma(t), xt)
+        variance = self.std.square()
+        gain = alpha * variance / (alpha.square() * variance + sigma.square())
+        return (self.mean + gain * (xt - alpha * self.mean)).to(xt.dtype)
+
+    def flow_map(self, xt: Tensor, t: Tensor, s: Tensor) -> Tensor:
+        """Where the exact ODE leads: alpha_s mu + sqrt(V_s / V_t) (x_t - alpha_t mu)."""
+        here, there = (spread(self.process.alpha(u), xt) for u in (t, s))
+        ratio = (self.variance(s, xt) / self.variance(t, xt)).sqrt()
+        return (there * self.mean + ratio * (xt - here * self.mean)).to(xt.dtype)
+
+    def variance(self, t: Tensor, like: Tensor) -> Tensor:
+        """V_t = alpha^2 s^2 + sigma^2, shaped to broadcast over ``like``."""
+        alpha, sigma = spread(self.process.alpha(t), like), spread(self.process.sigma(t), like)
+        return (alpha * self.std).square() + sigma.square()
+
+    def step_factor(self, t: Tensor, s: Tensor) -> Tensor:
+        """How one DDIM step scales x - alpha mu: (alpha_s alpha_t s^2 + sigma_s sigma_t) / V_t."""
+        alpha_t, alpha_s, sigma_t, sigma_s = (
+            self.process.alpha(t),
+            self.process.alpha(s),
+            self.process.sigma(t),
+            self.process.sigma(s),
+        )
+        variance = self.std.square()
+        return (alpha_s * alpha_t * variance + sigma_s * sigma_t) / (
+            alpha_t.square() * variance + sigma_t.square()
+        )
+
+
+class CovarianceTeacher(Exact):
+    """Data N(mean, C) over flat events (B, d), or over the first event dimension of (B, L, ...), others independent.
+
+    Times may be (B,) or (B, L): frames at different noise. D = mu + C A (A C A + S^2)^-1 (x_t - A mu) with
+    A = diag(alpha), S = diag(sigma).
+
+    Args:
+        process: a Gaussian process.
+        covariance: (L, L), positive semidefinite.
+        mean: broadcasts over an event.
+    """
+
+    def __init__(self, process: Gaussian, covariance: Tensor, mean: Tensor | float = 0.0) -> None:
+        """Keep the law."""
+        super().__init__(process)
+        self.register_buffer("covariance", covariance.double())
+        self.register_buffer("mean", torch.as_tensor(mean, dtype=torch.float64))
+
+    covariance: Tensor
+    mean: Tensor
+
+    def believe(self, xt: Tensor, t: Tensor, cond: Cond) -> Tensor:
+        """Eq. above; masked positions carry no evidence."""
+        length = xt.shape[1]
+        alpha, sigma = (_per_position(f(t), length) for f in (self.process.alpha, self.process.sigma))
+        if cond.mask is not None:
+            alpha = (
+                alpha * cond.mask.expand(xt.shape).flatten(2).amax(-1) if xt.ndim > 2 else alpha * cond.mask
+            )
+        covariance = self.covariance[:length, :length]
+        evidence = alpha.unsqueeze(-1) * covariance * alpha.unsqueeze(-2) + torch.diag_embed(sigma.square())
+        residual = (xt - spread(alpha, xt) * self.mean).double().reshape(xt.shape[0], length, -1)
+        pulled = torch.linalg.solve(evidence, residual)
+        found = covariance @ (alpha.unsqueeze(-1) * pulled)
+        return (self.mean + found.reshape(xt.shape)).to(xt.dtype)
+
+
+def ar1_covariance(length: int, correlation: float, std: float = 1.0) -> Tensor:
+    """(L, L) covariance of a stationary first-order autoregressive clip: std^2 rho^|i - j|."""
+    lag = torch.arange(length, dtype=torch.float64)
+    return std**2 * correlation ** (lag.unsqueeze(0) - lag.unsqueeze(1)).abs()
+
+
+class MixtureTeacher(Exact):
+    """A mixture of isotropic Gaussians over events (B, d).
+
+    D = sum_m p(m | x_t) D_m with D_m the denoiser of one component.
+
+    Args:
+        process: a Gaussian process.
+        weights: (M,), summing to 1.
+        means: (M, d).
+        stds: (M,).
+    """
+
+    def __init__(self, process: Gaussian, weights: Tensor, means: Tensor, stds: Tensor) -> None:
+        """Keep the law."""
+        super().__init__(process)
+        self.register_buffer("weights", weights.double())
+        self.register_buffer("means", means.double())
+        self.register_buffer("stds", stds.double())
+
+    weights: Tensor
+    means: Tensor
+    stds: Tensor
+
+    def believe(self, xt: Tensor, t: Tensor, cond: Cond) -> Tensor:
+        """Eq. above."""
+        alpha, sigma = self.process.alpha(t)[:, None], self.process.sigma(t)[:, None]
+        total = (alpha * self.stds).square() + sigma.square()
+        residual = xt.double().unsqueeze(1) - alpha.unsqueeze(-1) * self.means
+        log = self.weights.log() - residual.square().sum(-1) / (2 * total) - 0.5 * xt.shape[1] * total.log()
+        gain = alpha * self.stds.square() / total
+        each = self.means + gain.unsqueeze(-1) * residual
+        return (torch.softmax(log, 1).unsqueeze(-1) * each).sum(1).to(xt.dtype)
+
+    def draw(self, uniform: Tensor, normal: Tensor) -> Tensor:
+        """(B, d) exact samples from (B,) uniform and (B, d) normal numbers."""
+        which = torch.searchsorted(self.weights.cumsum(0), uniform.double()).clamp(max=len(self.weights) - 1)
+        return self.means[which] + self.stds[which].unsqueeze(-1) * normal
+
+
+def ring(process: Gaussian, modes: int = 8, radius: float = 2.0, std: float = 0.15) -> MixtureTeacher:
+    """The usual toy: equal Gaussians on a circle in the plane."""
+    angle = 2 * math.pi * torch.arange(modes, dtype=torch.float64) / modes
+    means = radius * torch.stack([angle.cos(), angle.sin()], -1)
+    even = torch.full((modes,), 1 / modes, dtype=torch.float64)
+    return MixtureTeacher(process, even, means, torch.full((modes,), std, dtype=torch.float64))
+
+
+class RouseTeacher(Exact):
+    """Ideal bead-and-spring chains (B, N, d) without their center of mass; lengths differ within a batch.
+
+    Per coordinate the covariance is bond^2 / d times the pseudo-inverse of the path graph's Laplacian (Rouse 1953).
+    A chain of n beads is the first n of N; the mask (B, N, 1) says which are real.
+
+    Args:
+        process: a Gaussian process on a centered geometry.
+        bond: root mean square bond length.
+        dimensions: d.
+    """
+
+    def __init__(self, process: Gaussian, bond: float = 1.0, dimensions: int = 3) -> None:
+        """Keep the law."""
+        super().__init__(process)
+        self.bond = bond
+        self.dimensions = dimensions
+
+    def believe(self, xt: Tensor, t: Tensor, cond: Cond) -> Tensor:
+        """Each length by its own eigenvectors, so that padding cannot matter."""
+        alpha, sigma = self.process.alpha(t), self.process.sigma(t)
+        lengths = chain_lengths(xt, cond)
+        found = torch.zeros_like(xt, dtype=torch.float64)
+        for length in sorted(set(lengths.tolist())):
+            mine = lengths == length
+            values, vectors = rouse_modes(length, self.bond, self.dimensions)
+            gain = (
+                alpha[mine, None]
+                * values
+                / (alpha[mine, None].square() * values + sigma[mine, None].square())
+            )
+            modes = torch.einsum("nk,bnd->bkd", vectors, xt[mine, :length].double())
+            inside = torch.einsum("nk,bkd->bnd", vectors, gain.unsqueeze(-1) * modes)
+            found = found.index_put((mine,), nn.functional.pad(inside, (0, 0, 0, xt.shape[1] - length)))
+        return found.to(xt.dtype)
+
+
+def rouse_modes(length: int, bond: float = 1.0, dimensions: int = 3) -> tuple[Tensor, Tensor]:
+    """(n - 1,) variances and (n, n - 1) orthonormal modes of a Rouse chain, the center of mass left out."""
+    place = torch.arange(length, dtype=torch.float64) + 0.5
+    mode = torch.arange(1, length, dtype=torch.float64)
+    vectors = math.sqrt(2 / length) * torch.cos(math.pi * place.unsqueeze(1) * mode / length)
+    values = bond**2 / dimensions / (4 * torch.sin(math.pi * mode / (2 * length)).square())
+    return values, vectors
+
+
+def chain_lengths(xt: Tensor, cond: Cond) -> Tensor:
+    """(B,) number of real positions of each chain."""
+    if cond.mask is None:
+        return torch.full((xt.shape[0],), xt.shape[1], dtype=torch.int64, device=xt.device)
+    return cond.mask.expand(xt.shape)[..., 0].sum(1).long()
+
+
+class ProjectedTeacher(Exact):
+    """Views (B, N, k) of a point set: given a camera (B, k, d) as condition, N(points camera^T, std^2).
+
+    Args:
+        process: a Gaussian process.
+        points: (N, d).
+        std: of every view coordinate.
+    """
+
+    def __init__(self, process: Gaussian, points: Tensor, std: float) -> None:
+        """Keep the law."""
+        super().__init__(process)
+        self.register_buffer("points", points.double())
+        self.std = std
+
+    points: Tensor
+
+    def believe(self, xt: Tensor, t: Tensor, cond: Cond) -> Tensor:
+        """The Gaussian formula around this camera's view."""
+        around = GaussianTeacher(self.process, project_points(self.points, cond.data), self.std)
+        return around.believe(xt, t, cond)
+
+
+def project_points(points: Tensor, camera: Tensor) -> Tensor:
+    """(B, N, k) linear views of points (N, d) by cameras (B, k, d)."""
+    return torch.einsum("nd,bkd->bnk", points.to(camera.dtype), camera)
+
+
+def _per_position(value: Tensor, length: int) -> Tensor:
+    """(B,) or (B, L) coefficients as (B, L)."""
+    return value.unsqueeze(1).expand(-1, length) if value.ndim == 1 else value
