@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import configparser
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
 
 from packaging.utils import canonicalize_name
+
+from fewstep.plugins.guard import guarded
 
 GROUP = "fewstep.plugins"
 """Entry-point group: ``name = "module"``, the module being the plugin."""
@@ -61,11 +62,10 @@ def _of(distribution: metadata.Distribution, name: str) -> Iterator[Found]:
     if GROUP not in text:
         return
     version = distribution.version or "?"
-    try:
-        declared = [point for point in distribution.entry_points if point.group == GROUP]
-    except (configparser.Error, ValueError, AttributeError) as error:
-        problem = f"entry_points.txt cannot be read: {error}"
+    read = guarded(lambda: [point for point in distribution.entry_points if point.group == GROUP])
+    if read.value is None:
+        problem = f"entry_points.txt cannot be read: {read.error}"
         yield Found(name=name, target="", distribution=name, version=version, problem=problem)
         return
-    for point in declared:
+    for point in read.value:
         yield Found(name=point.name, target=point.value, distribution=name, version=version)
