@@ -139,10 +139,17 @@ class Stage:
 
 @dataclass(frozen=True)
 class Sampler:
-    """How one contender draws: a generator over states (the last is the sample), and the shelf names it needs."""
+    """How one contender draws.
+
+    Args:
+        fn: (roles, batch, step) -> states, oldest first; the last is the sample.
+        roles: the shelf names that it needs.
+        with_steps: number of steps -> the same contender with that many; None if it has no such choice.
+    """
 
     fn: Callable[[Roles, Batch, Step], Iterator[State]]
     roles: tuple[str, ...] = ("student",)
+    with_steps: Callable[[int], Sampler] | None = None
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ def solver_sampler(
         start = process.corrupt(None, noise, times[0].to(device).expand(rows(noise)))
         yield from solver(model, start, times, batch.cond, key=step.key.at("solver"))
 
-    return Sampler(draw, (role,))
+    return Sampler(draw, (role,), lambda count: solver_sampler(role, solver, count, grid))
 
 
 def one_call_sampler(role: str) -> Sampler:
@@ -57,4 +57,4 @@ def student_sampler(role: str = "student", steps: int | None = None) -> Sampler:
         yield from sample.path
         yield State(sample.x, torch.zeros(rows(sample.x), dtype=torch.float64), sample.est)
 
-    return Sampler(draw, (role,))
+    return Sampler(draw, (role,), lambda count: student_sampler(role, count))
