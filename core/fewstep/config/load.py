@@ -54,8 +54,9 @@ def resolve(
     profile: str = "",
     file: Path | None = None,
     sets: Sequence[str] = (),
+    arguments: Mapping[str, Any] | None = None,
 ) -> Resolved[M]:
-    """Defaults < preset < file < ``-s``, validated once, with every error shown at once.
+    """Defaults < preset < file < ``-s`` < arguments of Python, validated once, with every error shown at once.
 
     Args:
         model: the recipe's configuration class.
@@ -63,13 +64,34 @@ def resolve(
         profile: its name, for origins.
         file: YAML settings.
         sets: ``a.b=value`` entries, later ones win.
+        arguments: dotted or nested names given in Python.
 
     Raises:
         FewstepError: naming each wrong value, its origin, and the nearest field for an unknown name.
     """
-    written = [(path, value, f"preset {profile}".strip()) for path, value in leaves(nested(preset or {}))]
     of_file = read_yaml(file) if file is not None else []
-    return merge(model, [*_kinds_first(written), *_kinds_first(of_file), *_kinds_first(parse_sets(sets))])
+    written = [
+        *_kinds_first(_entries(preset or {}, f"preset {profile}".strip())),
+        *_kinds_first(of_file),
+        *_kinds_first(parse_sets(sets)),
+        *_kinds_first(_entries(arguments or {}, "argument")),
+    ]
+    return merge(model, written)
+
+
+def restore(model: type[M], file: Path, origins: Mapping[str, str]) -> Resolved[M]:
+    """The configuration that a run was made with.
+
+    Args:
+        model: the recipe's configuration class.
+        file: the run's config.yaml.
+        origins: the run's config.origin.json.
+
+    Raises:
+        FewstepError: the file is absent or does not fit the class any more.
+    """
+    found = resolve(model, file=file)
+    return Resolved(found.config, {name: origins.get(name, "default") for name in found.origins})
 
 
 def merge(model: type[M], written: Sequence[tuple[Path_, Any, str]]) -> Resolved[M]:
@@ -90,6 +112,10 @@ def merge(model: type[M], written: Sequence[tuple[Path_, Any, str]]) -> Resolved
         ".".join(path): layers.origins.get(path) or _origin(layers, path) for path, _ in leaves(dumped)
     }
     return Resolved(config, origins)
+
+
+def _entries(values: Mapping[str, Any], origin: str) -> list[tuple[Path_, Any, str]]:
+    return [(path, value, origin) for path, value in leaves(nested(values))]
 
 
 def _kinds_first(written: Sequence[tuple[Path_, Any, str]]) -> list[tuple[Path_, Any, str]]:

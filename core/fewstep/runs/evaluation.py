@@ -14,7 +14,7 @@ from torch import nn
 
 from fewstep.errors import FewstepError, nearest
 from fewstep.plugins import Gate
-from fewstep.protocol import Batch, Drawn, Key, Product, Sampler, Score, Shelf, State, Step, detach, rows
+from fewstep.protocol import Batch, Drawn, Key, Product, Sampler, Score, Shelf, State, Step, detach, rows, to
 from fewstep.runs.counting import counted
 
 
@@ -97,6 +97,7 @@ def evaluate(
     key: Key,
     gates: Sequence[Gate] = (),
     on_drawn: Callable[[str, Drawn], None] | None = None,
+    device: str = "cpu",
 ) -> Evaluation:
     """Draw every contender on one evaluation batch with one key, then measure.
 
@@ -106,6 +107,7 @@ def evaluate(
         key: root of the batch, of the draws (the same for all contenders) and of the intervals.
         gates: what must hold.
         on_drawn: called after each contender, for progress.
+        device: where the modules are; samples come back to main memory for metrics and panels.
 
     Raises:
         FewstepError: a gate names a metric or contender that the product lacks, or a contender a module.
@@ -114,29 +116,31 @@ def evaluate(
     batch = product.evaluation(product.samples, key.at("evaluation"))
     drawn = {}
     for name, sampler in product.contenders.items():
-        drawn[name] = draw(name, sampler, shelf, batch, key.at("draw"))
+        drawn[name] = draw(name, sampler, shelf, batch, key.at("draw"), device)
         if on_drawn is not None:
             on_drawn(name, drawn[name])
     table = tuple(_measured(name, product, item, key.at("metric")) for name, item in drawn.items())
     return Evaluation(table, tuple(_judged(gate, table) for gate in gates), drawn)
 
 
-def draw(name: str, sampler: Sampler, shelf: Shelf, batch: Batch, key: Key) -> Drawn:
+def draw(name: str, sampler: Sampler, shelf: Shelf, batch: Batch, key: Key, device: str = "cpu") -> Drawn:
     """One contender's samples for a batch, its network calls counted and its time measured.
 
     One state is drawn and thrown away first, so that no contender pays for cold caches.
     Estimates along the path are dropped: they are as large as the states, and a report shows states.
     """
     roles = _roles_of(name, sampler, shelf)
+    there = batch if device == "cpu" else to(batch, device)
     with _at_rest(roles.values()), torch.no_grad():
-        next(iter(sampler.fn(roles, batch, Step.inference(key))), None)
+        next(iter(sampler.fn(roles, there, Step.inference(key))), None)
         with counted(roles.values()) as calls:
             begin = _now()
-            path = [State(detach(s.x), s.t) for s in sampler.fn(roles, batch, Step.inference(key))]
+            path = [State(detach(s.x), s.t) for s in sampler.fn(roles, there, Step.inference(key))]
             seconds = _now() - begin
     if not path:
         raise FewstepError(f"contender {name!r} drew nothing", "a sampler that yields at least one state")
-    return Drawn(path[-1].x, batch, calls.count, seconds, tuple(path))
+    here = path if device == "cpu" else [State(to(s.x, "cpu"), s.t.cpu()) for s in path]
+    return Drawn(here[-1].x, batch, calls.count, seconds, tuple(here))
 
 
 def check_gates(product: Product, gates: Sequence[Gate]) -> None:

@@ -14,6 +14,9 @@ from html import escape
 
 import numpy as np
 
+PLAYED = ("audio", "video")
+"""Major types of media that browsers play; the element bears the same name."""
+
 
 def data_uri(mime: str, content: bytes) -> str:
     """``data:`` address of some bytes."""

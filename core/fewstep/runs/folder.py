@@ -1,0 +1,170 @@
+"""The run folder: the truth about a run. Whole files are replaced atomically; metrics are only appended.
+
+::
+
+    runs/<recipe>/<date>-<time>-<hash6>/
+      run.json            recipe, profile, status, times, seed, config hash, parents, the command that goes on
+      config.yaml         every setting                 config.origin.json   where each came from
+      environment.json    versions, machine, commit     metrics.jsonl        one object per logged cycle
+      checkpoints/ stages/  the engine's                eval.json            table and gates
+      samples/<contender>/  native files                export/              weights for elsewhere
+      report.html         MODEL_CARD.md
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fewstep.errors import FewstepError
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Reads and writes one run's folder."""
+
+    path: Path
+
+    @classmethod
+    def create(cls, root: Path, recipe: str, config_hash: str) -> RunFolder:
+        """A new folder below ``root``, named after recipe, time and configuration.
+
+        Raises:
+            FewstepError: it cannot be made: read-only place, full disk, a file in the way.
+        """
+        base = f"{datetime.now().astimezone():%Y%m%d-%H%M%S}-{config_hash[:6]}"
+        with writing(root / recipe / base):
+            for number in range(1, 1000):
+                path = root / recipe / (base if number == 1 else f"{base}-{number}")
+                try:
+                    path.mkdir(parents=True)
+                    return cls(path)
+                except FileExistsError:
+                    if not path.is_dir():
+                        raise
+        raise FewstepError(
+            f"a thousand runs were begun in {root / recipe} in one second", "", "wait a second"
+        )
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What run.json says."""
+        found: dict[str, Any] = self.read_json("run.json")
+        return found
+
+    def note(self, **facts: Any) -> None:
+        """Add to run.json."""
+        before = self.facts if (self.path / "run.json").is_file() else {}
+        self.write_json("run.json", {**before, **facts})
+
+    def read_json(self, name: str) -> Any:
+        """The content of a JSON file.
+
+        Raises:
+            FewstepError: it is absent or damaged.
+        """
+        try:
+            return json.loads((self.path / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise FewstepError(
+                f"{self.path / name} cannot be read: {error}",
+                "the folder of a run",
+                "give the folder that a run printed",
+            ) from error
+
+    def write_json(self, name: str, content: Any) -> Path:
+        """Replace a JSON file."""
+        return self.write(name, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+    def write_yaml(self, name: str, content: Mapping[str, Any]) -> Path:
+        """Replace a YAML file; the order of fields stays."""
+        return self.write(name, yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True))
+
+    def write(self, name: str, text: str) -> Path:
+        """Replace a text file: written beside, flushed, renamed.
+
+        Raises:
+            FewstepError: the disk is full or the folder read-only. What stood there before stays.
+        """
+        target, draft = self.path / name, self.path / f".{name.replace('/', '-')}.draft"
+        with writing(target, draft):
+            with draft.open("w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(target)
+        return target
+
+    def append(self, name: str, content: Mapping[str, Any]) -> None:
+        """Add one line to a JSONL file."""
+        with writing(self.path / name), (self.path / name).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(content) + "\n")
+
+    def lines(self, name: str) -> list[dict[str, Any]]:
+        """All lines of a JSONL file; a last line that a kill cut short is left out."""
+        file = self.path / name
+        found = []
+        for line in file.read_text(encoding="utf-8").splitlines() if file.is_file() else ():
+            try:
+                found.append(json.loads(line))
+            except ValueError:
+                continue
+        return found
+
+    def metrics(self) -> dict[tuple[str, str], list[tuple[int, float]]]:
+        """(stage, metric name) -> [(cycle, value)]; a cycle that was run again after a resume counts once."""
+        series: dict[tuple[str, str], dict[int, float]] = {}
+        for line in self.lines("metrics.jsonl"):
+            for name, value in line["metrics"].items():
+                series.setdefault((line["stage"], name), {})[line["cycle"]] = value
+        return {name: sorted(points.items()) for name, points in series.items()}
+
+
+def find_run(name: str, root: Path = Path("runs")) -> RunFolder:
+    """The run that a person means: a folder, or a recipe's (or any folder's) newest run.
+
+    Args:
+        name: path of a run folder, or a recipe's name.
+        root: where runs are kept.
+
+    Raises:
+        FewstepError: there is none.
+    """
+    for place in (Path(name), root / name):
+        if (place / "run.json").is_file():
+            return RunFolder(place)
+        inside = sorted(file.parent for file in place.glob("**/run.json")) if place.is_dir() else []
+        if inside:
+            return RunFolder(max(inside, key=lambda path: path.name))
+    raise FewstepError(
+        f"no run at {name!r}, nor below {root}/",
+        "a run folder (it holds run.json), or the name of a recipe that was run here",
+        "fewstep run RECIPE makes one and prints its folder",
+    )
+
+
+@contextmanager
+def writing(target: Path, draft: Path | None = None) -> Iterator[None]:
+    """Turn a full disk or a read-only folder into an error for people.
+
+    Raises:
+        FewstepError: naming the file and what the system said.
+    """
+    try:
+        yield
+    except OSError as error:
+        if draft is not None:
+            draft.unlink(missing_ok=True)
+        raise FewstepError(
+            f"cannot write {target}: {error.strerror or error}",
+            "a writable folder with some space",
+            "free space or choose another place with --out; nothing that was saved before is lost",
+        ) from error

@@ -1,0 +1,221 @@
+"""A run in Python: its folder, its student, its samples and its report."""
+
+from __future__ import annotations
+
+import mimetypes
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from fewstep.engine import Watch, execute
+from fewstep.errors import FewstepError, nearest
+from fewstep.protocol import Batch, Drawn, Plan, Product, Sampler, Shelf, Tree
+from fewstep.runs import media
+from fewstep.runs.evaluation import Evaluation, draw, evaluate
+from fewstep.runs.folder import RunFolder, writing
+from fewstep.runs.setup import Setup
+from fewstep.samplers import student_sampler
+
+SHOWN = 4
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What ``run.sample`` drew: values, the files they were written to, and what they cost."""
+
+    x: Tree
+    batch: Batch
+    files: tuple[Path, ...]
+    evaluations: int
+    seconds: float
+
+    def _repr_html_(self) -> str:
+        """Players and pictures for a notebook."""
+        head = f"<p>{self.evaluations} network calls, {self.seconds:.3g} s</p>"
+        return head + "".join(_shown(file) for file in self.files)
+
+
+class Run:
+    """A finished or running training in its folder.
+
+    Attributes:
+        folder: path of the run folder.
+        setup: recipe, settings and device.
+        shelf: what training left: name -> module.
+        product: contenders, metrics, panels.
+        evaluation: table and gates, once measured.
+    """
+
+    def __init__(self, folder: RunFolder, setup: Setup, plan: Plan) -> None:
+        """Bind; nothing is trained yet."""
+        self.files, self.setup, self.plan = folder, setup, plan
+        self.folder = folder.path
+        self.shelf: Shelf = {}
+        self.evaluation: Evaluation | None = None
+
+    @property
+    def name(self) -> str:
+        """``<recipe>/<date>-<time>-<hash6>``."""
+        return f"{self.setup.recipe.name}/{self.folder.name}"
+
+    @property
+    def product(self) -> Product:
+        """What the plan is for."""
+        return self.plan.product
+
+    def restore(self) -> Run:
+        """Take what training left in the folder.
+
+        Raises:
+            FewstepError: the run did not finish.
+        """
+        facts = self.files.facts
+        absent = [name for name in facts.get("stages", []) if not (self.folder / "stages" / name).is_dir()]
+        if facts.get("trained") is not True or absent:
+            raise FewstepError(
+                f"the run in {self.folder} is not finished (status {facts.get('status')!r})"
+                + (f"; stage {', '.join(absent)} is gone" if absent else ""),
+                "a finished run",
+                f"fewstep run {self.setup.recipe.name} --resume {self.folder}",
+            )
+        self.shelf = execute(self.plan, self.setup.site, self.folder, watch=Watch())
+        return self
+
+    def sample(
+        self,
+        num: int = SHOWN,
+        *,
+        seed: int = 0,
+        steps: int | None = None,
+        contender: str = "student",
+        out: Path | str | None = None,
+        **options: Any,
+    ) -> Samples:
+        """Draw new samples and write them as native files.
+
+        Args:
+            num: how many.
+            seed: another seed gives other samples.
+            steps: network steps of the student; its own number by default.
+            contender: who draws: "student", "teacher", ...
+            out: folder for the files; ``samples/<contender>-seed<seed>`` in the run folder by default.
+            **options: conditions of this product, such as a text or a length.
+
+        Raises:
+            FewstepError: a condition that makes no sense, told with all others; a student without steps.
+        """
+        _at_least_one(num, "num")
+        sampler = self._sampler(contender, steps)
+        key = self.setup.site.key.at("sample", seed)
+        batch = self.product.request(conditions(self.product, options), num, key.at("request"))
+        drawn = draw(contender, sampler, self.shelf, batch, key.at("draw"), device=self.setup.device)
+        folder = Path(out) if out is not None else self.folder / "samples" / f"{contender}-seed{seed}"
+        return Samples(drawn.x, drawn.batch, self._written(drawn, folder), drawn.evaluations, drawn.seconds)
+
+    def evaluate(self) -> Evaluation:
+        """Measure all contenders (again) and keep the table in eval.json."""
+        site = self.setup.site
+        self.evaluation = evaluate(
+            self.product, self.shelf, site.key.at("evaluate"), self.setup.gates, device=self.setup.device
+        )
+        self.files.write_json("eval.json", self.evaluation.as_json())
+        return self.evaluation
+
+    def report(self) -> Path:
+        """Write report.html and MODEL_CARD.md; returns the report's path."""
+        from fewstep.runs.card import write_card
+        from fewstep.runs.report import write_report
+
+        evaluation = self.evaluation or self.evaluate()
+        write_card(self, evaluation)
+        return write_report(self, evaluation)
+
+    def __repr__(self) -> str:
+        """Name and status."""
+        return f"Run({self.name!r}, status={self.files.facts.get('status')!r})"
+
+    def _repr_html_(self) -> str:
+        """The table and the panels, for a notebook."""
+        from fewstep.runs.report import fragment
+
+        return fragment(self, self.evaluation or self.evaluate())
+
+    def _sampler(self, contender: str, steps: int | None) -> Sampler:
+        known = self.product.contenders
+        if contender not in known:
+            raise FewstepError(
+                f"no contender {contender!r}{nearest(contender, known)}",
+                f"one of {', '.join(known)}",
+                "correct it",
+            )
+        if steps is None:
+            return known[contender]
+        _at_least_one(steps, "steps")
+        if contender != "student" or not hasattr(self.shelf.get(self.product.student), "sample"):
+            raise FewstepError(
+                f"{contender!r} has no choice of steps",
+                "the student of a recipe that draws in steps",
+                "leave --steps out",
+            )
+        return student_sampler(self.product.student, steps)
+
+    def _written(self, drawn: Drawn, folder: Path) -> tuple[Path, ...]:
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            return tuple(self.product.write(drawn.x, drawn.batch, folder))
+
+
+def conditions(product: Product, options: Mapping[str, Any]) -> Any:
+    """The product's own options, validated; all that is wrong is told at once.
+
+    Raises:
+        FewstepError: naming each option.
+    """
+    model = product.options
+    if not (isinstance(model, type) and issubclass(model, BaseModel)):
+        raise FewstepError(f"Product.options is {model!r}", "a pydantic model", "correct the recipe")
+    unknown = [name for name in options if name not in model.model_fields]
+    lines = [f"--{_flag(name)}: no such option{nearest(name, model.model_fields)}" for name in unknown]
+    try:
+        made = model(**{name: value for name, value in options.items() if name not in unknown})
+    except ValidationError as error:
+        lines += [_told(item["loc"], item["msg"], item["input"], item["type"]) for item in error.errors()]
+    if lines:
+        offered = ", ".join(f"--{_flag(name)}" for name in model.model_fields)
+        raise FewstepError("\n".join(lines), f"options: {offered or 'none'}", "correct them")
+    return made
+
+
+def _told(location: Sequence[int | str], message: str, given: Any, kind: str) -> str:
+    name = ".".join(_flag(str(part)) for part in location)
+    text = message.removeprefix("Value error, ")
+    got = "" if kind in ("missing", "value_error") else f", got {given!r}"
+    return f"--{name}: {text[:1].lower()}{text[1:]}{got}" if name else text
+
+
+def _flag(name: str) -> str:
+    return name.replace("_", "-")
+
+
+def _at_least_one(value: int, name: str) -> None:
+    if value < 1:
+        raise FewstepError(f"{name} is {value}", "at least 1", f"give a larger --{name}")
+
+
+def _shown(file: Path) -> str:
+    """A file as a player, a picture, its text, or its name."""
+    mime = mimetypes.guess_type(file.name)[0] or ""
+    kind = mime.partition("/")[0]
+    if kind == "image":
+        return media.picture(file.read_bytes(), file.name, mime=mime)
+    if kind == "text" and file.stat().st_size < 20_000:
+        return media.captioned(
+            f"<pre>{escape(file.read_text(encoding='utf-8', errors='replace'))}</pre>", file.name
+        )
+    if kind in media.PLAYED:
+        return media.player(mime, file.read_bytes(), file.name)
+    return f"<p>{escape(str(file))}</p>"

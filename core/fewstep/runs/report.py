@@ -1,0 +1,130 @@
+"""report.html: one file that opens anywhere, needs no network, and says what was made, how well, and how."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+from markupsafe import Markup
+
+from fewstep.runs import charts, story
+from fewstep.runs.evaluation import Evaluation
+from fewstep.runs.media import table
+
+if TYPE_CHECKING:
+    from fewstep.runs.handle import Run
+
+_log = logging.getLogger(__name__)
+
+
+def write_report(run: Run, evaluation: Evaluation) -> Path:
+    """Render the report into the run folder; returns its path."""
+    return run.files.write("report.html", render(run, evaluation))
+
+
+def render(run: Run, evaluation: Evaluation) -> str:
+    """The whole page."""
+    return _template("report.html.j2").render(_facts(run, evaluation))
+
+
+def fragment(run: Run, evaluation: Evaluation) -> str:
+    """Table and panels alone, for a notebook."""
+    return _template("fragment.html.j2").render(_facts(run, evaluation))
+
+
+def _template(name: str) -> jinja2.Template:
+    places = jinja2.PackageLoader("fewstep.runs", "templates")
+    room = jinja2.Environment(loader=places, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    return room.get_template(name)
+
+
+def _facts(run: Run, evaluation: Evaluation) -> dict[str, Any]:
+    product, spec = run.product, run.setup.recipe.spec
+    return {
+        "name": run.setup.recipe.name,
+        "run_name": run.folder.name,
+        "summary": spec.summary,
+        "paper": spec.paper,
+        "profile": run.setup.profile,
+        "headline": story.headline(evaluation, product),
+        "verdict": story.verdict(evaluation),
+        "passed": evaluation.passed,
+        "proven": evaluation.passed and bool(evaluation.gates),
+        "gates": [(gate, story.gate_sentence(gate)) for gate in evaluation.gates],
+        "table": Markup(
+            table(story.table_head(product), story.table_rows(evaluation, product), _caption(run))
+        ),
+        "metrics": product.metrics,
+        "quality": [Markup(chart) for chart in _quality(run, evaluation) if chart],
+        "losses": [Markup(chart) for chart in _losses(run) if chart],
+        "panels": [(panel.title, _panel(panel, evaluation)) for panel in product.panels],
+        "settings": _settings(run),
+        "environment": run.files.read_json("environment.json"),
+        "facts": run.files.facts,
+    }
+
+
+def _caption(run: Run) -> str:
+    return (
+        f"Everyone draws the same {run.product.samples} samples from the same noise. Calls are counted on the networks; "
+        "seconds are for the whole batch; brackets are 95 % bootstrap intervals. ↓ lower is better, ↑ higher is better."
+    )
+
+
+def _panel(panel: Any, evaluation: Evaluation) -> Markup | str:
+    """A plugin's section; one that fails says so and costs nothing else."""
+    try:
+        return Markup(panel.render(evaluation.drawn))
+    except Exception as error:  # noqa: BLE001 - a picture must not cost a trained student
+        _log.warning("panel %r failed", panel.title, exc_info=error)
+        return f"This panel could not be drawn: {type(error).__name__}: {error}"
+
+
+def _quality(run: Run, evaluation: Evaluation) -> Iterator[str]:
+    """Each leading metric against calls and against seconds."""
+    for metric in story.leading_metrics(evaluation, run.product):
+        scores = [(row, row.scores[metric.name]) for row in evaluation.rows]
+        unit = f" ({metric.unit})" if metric.unit else ""
+        better = "lower is better" if metric.better == "lower" else "higher is better"
+        for name, cost in (("network calls", "evaluations"), ("seconds", "seconds")):
+            points = [
+                charts.Point(
+                    row.contender,
+                    float(getattr(row, cost)),
+                    score.value,
+                    score.low,
+                    score.high,
+                    "student" if row.contender == "student" else "",
+                )
+                for row, score in scores
+            ]
+            yield charts.scatter(
+                f"{metric.name} against {name}, {better}", name, f"{metric.name}{unit}", points
+            )
+
+
+def _losses(run: Run) -> Iterator[str]:
+    """One chart per stage with the loss of each phase."""
+    series = run.files.metrics()
+    for stage in dict.fromkeys(stage for stage, _ in series):
+        mine = [(name, points) for (of, name), points in series.items() if of == stage]
+        found = [(name.removesuffix("/loss"), points) for name, points in mine if name.endswith("/loss")]
+        yield charts.lines(f"Loss of stage {stage}", "cycles", "loss", found)
+
+
+def _settings(run: Run) -> list[tuple[str, str, str]]:
+    """(name, value, origin) of every setting."""
+    from fewstep.config.layers import leaves
+
+    resolved = run.setup.resolved
+    return [
+        (
+            ".".join(path),
+            "none" if value is None else str(value),
+            resolved.origins.get(".".join(path), "default"),
+        )
+        for path, value in leaves(resolved.values)
+    ]

@@ -1,0 +1,260 @@
+"""The straight way: settings, plan, training, evaluation, files, report. Everything else hangs on these lines."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from fewstep.engine import Settings, Stopped, Watch, execute
+from fewstep.errors import FewstepError
+from fewstep.plugins.lifecycle import RunHooks
+from fewstep.plugins.loader import registry
+from fewstep.runs.environment import environment
+from fewstep.runs.export import export
+from fewstep.runs.folder import RunFolder
+from fewstep.runs.handle import SHOWN, Run
+from fewstep.runs.progress import LiveProgress, PlainProgress, Teller
+from fewstep.runs.setup import Setup, prepare, rehearse, reopen
+
+
+class Interrupted(FewstepError):
+    """The run was stopped by its user; everything is saved, and the message says how to go on."""
+
+    def __init__(self, run: Run) -> None:
+        """Keep the run."""
+        self.run = run
+        go_on = f"fewstep run {run.setup.recipe.name} --resume {run.folder}"
+        super().__init__(
+            f"stopped; what was learned is saved in {run.folder}", "", f"{go_on}   goes on from there"
+        )
+
+
+def run(
+    recipe: str,
+    *,
+    profile: str = "",
+    config: Path | str | None = None,
+    settings: Sequence[str] = (),
+    resume: Path | str | None = None,
+    out: Path | str = "runs",
+    device: str = "",
+    quiet: bool = False,
+    **arguments: Any,
+) -> Run:
+    """Train a student and leave a run folder with its report.
+
+    Args:
+        recipe: such as "audio/comospeech".
+        profile: a preset of the recipe, such as "smoke".
+        config: YAML settings.
+        settings: ``a.b=value`` entries.
+        resume: folder of a run of this recipe to go on with; settings may be left out then, but not changed.
+        out: where run folders are made.
+        device: where it runs.
+        quiet: no progress.
+        **arguments: settings by name: ``steps=2000``, ``seed=1``, ``objective="sid"``, ``teacher={"kind": "train"}``.
+
+    Raises:
+        FewstepError: anything that its user can mend.
+        Interrupted: stopped by Ctrl-C; resumable.
+    """
+    given = bool(profile or config or settings or arguments)
+    file = Path(config) if config else None
+    if resume is not None:
+        folder, found = _resumed(Path(resume), recipe, device)
+        if given:
+            asked = prepare(
+                recipe,
+                profile=profile or found.profile,
+                file=file,
+                sets=settings,
+                arguments=arguments,
+                device=device,
+            )
+            _same(found, asked, folder)
+        plan = found.plan()
+        rehearse(plan, found.site, folder.facts.get("stages", []))
+        return carry_out(Run(folder, found, plan), quiet=quiet)
+    setup = prepare(recipe, profile=profile, file=file, sets=settings, arguments=arguments, device=device)
+    plan = setup.plan()
+    rehearse(plan, setup.site)
+    return carry_out(Run(_opened(Path(out), setup), setup, plan), quiet=quiet)
+
+
+def load(folder: Path | str, device: str = "") -> Run:
+    """A finished run from its folder, ready to sample.
+
+    Args:
+        folder: the run folder.
+        device: where its networks go.
+
+    Raises:
+        FewstepError: it is not a run folder, or not finished.
+    """
+    files = RunFolder(Path(folder))
+    setup = reopen(files, device)
+    return Run(files, setup, setup.plan()).restore()
+
+
+def carry_out(work: Run, *, quiet: bool = False) -> Run:
+    """Train, evaluate and write everything into the run's folder, telling plugins and the user how it goes."""
+    begun, folder = time.monotonic(), work.files
+    hooks = RunHooks(registry().plugins, strict=registry().strict)
+    folder.note(status="running")
+    hooks.run_started(work)
+    with _told(work, hooks), _progress(quiet) as (watch, say):
+        recorder = _Recorder(work, hooks)
+        work.shelf = execute(
+            work.plan, work.setup.site, folder.path, watch=Teller(recorder, watch), settings=_pace(work)
+        )
+        folder.note(trained=True)
+        say("measuring student, teacher and controls")
+        work.evaluate()
+        _files(work)
+        work.report()
+        folder.note(status="done", finished=_now(), seconds=round(time.monotonic() - begun, 1))
+    hooks.run_finished(work, "done")
+    return work
+
+
+class _Recorder(Watch):
+    """Writes metrics and finished stages into the run folder and tells plugins."""
+
+    def __init__(self, run: Run, hooks: RunHooks) -> None:
+        self._run, self._hooks, self._begun = run, hooks, time.monotonic()
+
+    def logged(self, stage: str, cycle: int, updates: int, metrics: Mapping[str, float]) -> None:
+        """One line of metrics.jsonl."""
+        seconds = round(time.monotonic() - self._begun, 3)
+        line = {"stage": stage, "cycle": cycle, "updates": updates, "t": seconds, "metrics": dict(metrics)}
+        self._run.files.append("metrics.jsonl", line)
+        self._hooks.step_logged(
+            self._run, cycle, {f"{stage}/{name}": value for name, value in metrics.items()}
+        )
+
+    def saved(self, path: Path) -> None:
+        """A checkpoint, or what a finished stage left."""
+        if path.parent.name == "stages":
+            done = self._run.files.facts.get("stages", [])
+            self._run.files.note(stages=list(dict.fromkeys([*done, path.name])))
+        self._hooks.checkpoint_saved(self._run, path)
+
+
+@contextmanager
+def _told(run: Run, hooks: RunHooks) -> Iterator[None]:
+    """Whatever ends the run early is written down, told to plugins, and passed on."""
+    try:
+        yield
+    except (Stopped, KeyboardInterrupt) as stop:
+        run.files.note(status="stopped")
+        hooks.run_finished(run, "stopped")
+        raise Interrupted(run) from stop
+    except BaseException as error:
+        hooks.run_finished(run, "failed")
+        _note_failure(run, error)
+        raise
+
+
+def _note_failure(run: Run, error: BaseException) -> None:
+    try:
+        run.files.note(status="failed", error=f"{type(error).__name__}: {error}")
+    except FewstepError:
+        # The disk may be what failed; the first error is the one to hear about.
+        return
+
+
+@contextmanager
+def _progress(quiet: bool) -> Iterator[tuple[Watch, Callable[[str], None]]]:
+    console = Console(stderr=True)
+    if quiet:
+        yield Watch(), lambda _: None
+    elif console.is_terminal:
+        live = LiveProgress(console)
+        try:
+            yield live, console.print
+        finally:
+            live.close()
+    else:
+        yield PlainProgress(lambda line: console.print(line, highlight=False, soft_wrap=True)), console.print
+
+
+def _pace(run: Run) -> Settings:
+    """Log some fifty points of the shortest stage, and save often enough that a kill costs little."""
+    shortest = min((stage.steps for stage in run.plan.stages if stage.steps), default=1)
+    return Settings(log_every=max(1, min(50, shortest // 50)), save_every=500)
+
+
+def _opened(root: Path, setup: Setup) -> RunFolder:
+    folder = RunFolder.create(root, setup.recipe.name, setup.resolved.hash)
+    spec = setup.recipe.spec
+    folder.write_yaml("config.yaml", setup.resolved.values)
+    folder.write_json("config.origin.json", dict(setup.resolved.origins))
+    folder.write_json(
+        "environment.json", environment(setup.recipe.plugin.distribution, spec.extra, setup.device)
+    )
+    folder.note(
+        recipe=setup.recipe.name,
+        profile=setup.profile,
+        status="new",
+        created=_now(),
+        seed=setup.resolved.config.seed,
+        config_hash=setup.resolved.hash,
+        parents=[setup.resolved.config.teacher.path] if setup.resolved.config.teacher.path else [],
+        again=f"fewstep run {setup.recipe.name} -c {folder.path / 'config.yaml'}",
+        draw=f"fewstep sample {folder.path}",
+        stages=[],
+    )
+    return folder
+
+
+def _resumed(path: Path, recipe: str, device: str) -> tuple[RunFolder, Setup]:
+    folder = RunFolder(path)
+    made = folder.facts.get("recipe")
+    registry().recipe(recipe)
+    if made != recipe:
+        raise FewstepError(
+            f"{path} is a run of {made!r}, not of {recipe!r}",
+            "a run of the same recipe",
+            f"fewstep run {made} --resume {path}",
+        )
+    return folder, reopen(folder, device)
+
+
+def _same(found: Setup, asked: Setup, folder: RunFolder) -> None:
+    if found.resolved.hash == asked.resolved.hash:
+        return
+    old, new = _flat(found.resolved.values), _flat(asked.resolved.values)
+    lines = [f"  {name}: {old.get(name)!r} there, {new.get(name)!r} now" for name in {**old, **new}]
+    changed = [
+        line for line, name in zip(lines, {**old, **new}, strict=True) if old.get(name) != new.get(name)
+    ]
+    raise FewstepError(
+        f"the run in {folder.path} was begun with other settings:\n" + "\n".join(changed),
+        "the same settings, so that the run means one thing",
+        f"fewstep run {found.recipe.name} --resume {folder.path}   keeps its settings; leave --resume out to begin anew",
+    )
+
+
+def _flat(values: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= _flat(value, f"{before}{name}.") if isinstance(value, Mapping) else {f"{before}{name}": value}
+    return flat
+
+
+def _files(run: Run) -> None:
+    """Weights for elsewhere, and a few native files of student and teacher to look at."""
+    export(run.files, run.shelf, run.product.student)
+    for contender in ("student", "teacher"):
+        if contender in run.product.contenders:
+            run.sample(SHOWN, contender=contender, out=run.folder / "samples" / contender)
+
+
+def _now() -> str:
+    return datetime.now().astimezone().isoformat(timespec="seconds")

@@ -1,0 +1,89 @@
+"""What a run showed, in sentences and tables of text. Report, model card and terminal say the same thing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fewstep.protocol import Metric, Product, Score
+from fewstep.runs.evaluation import Evaluation, Outcome, Row
+
+
+def headline(evaluation: Evaluation, product: Product) -> str:
+    """One sentence: what the student does beside its teacher."""
+    student, teacher = evaluation.row("student"), evaluation.row("teacher")
+    if student is None:
+        return f"{len(evaluation.rows)} contenders were measured on {product.samples} samples."
+    metric = _leading(evaluation, product)
+    quality = f"{metric.name} {number(student.scores[metric.name].value)}" if metric else ""
+    if teacher is None or teacher is student:
+        return f"The student draws in {calls(student)}" + (f": {quality}." if quality else ".")
+    beside = f" (teacher {number(teacher.scores[metric.name].value)})" if metric else ""
+    pace = f"{teacher.seconds / max(student.seconds, 1e-9):.3g} times as fast"
+    sentence = f"The student draws in {calls(student)} where its teacher needs {teacher.evaluations}, {pace}"
+    return f"{sentence}: {quality}{beside}." if quality else f"{sentence}."
+
+
+def verdict(evaluation: Evaluation) -> str:
+    """How the gates went, in one sentence."""
+    if not evaluation.gates:
+        return "This profile has no gate, so nothing is proven."
+    passed = sum(gate.passed for gate in evaluation.gates)
+    what = "gate" if len(evaluation.gates) == 1 else "gates"
+    told = f"{passed} of {len(evaluation.gates)} {what} passed with the control failing"
+    return f"{told}." if evaluation.passed else f"Not proven: {told}."
+
+
+def gate_sentence(gate: Outcome) -> str:
+    """One gate: bound, value, control."""
+    met = "meets" if gate.met else "misses"
+    missed = "misses it, as it must" if gate.missed else "does not miss it, so the bound proves nothing"
+    return (
+        f"{gate.of} {met} {gate.metric} {gate.bound} with {number(gate.value)}; "
+        f"the control {gate.control} ({number(gate.control_value)}) {missed}"
+    )
+
+
+def table_head(product: Product) -> list[str]:
+    """Column names of the contender table."""
+    metrics = [
+        f"{m.name}{f' ({m.unit})' if m.unit else ''} {'↓' if m.better == 'lower' else '↑'}"
+        for m in product.metrics
+    ]
+    return ["contender", "calls", "seconds", *metrics]
+
+
+def table_rows(evaluation: Evaluation, product: Product) -> list[list[str]]:
+    """Texts of the contender table."""
+    return [
+        [row.contender, str(row.evaluations), number(row.seconds)]
+        + [interval(row.scores[metric.name]) for metric in product.metrics]
+        for row in evaluation.rows
+    ]
+
+
+def interval(score: Score) -> str:
+    """A score with its interval: ``0.12 [0.10, 0.14]``."""
+    if score.low == score.high == score.value:
+        return number(score.value)
+    return f"{number(score.value)} [{number(score.low)}, {number(score.high)}]"
+
+
+def number(value: float) -> str:
+    """Three digits that mean something."""
+    return f"{value:.3g}"
+
+
+def calls(row: Row) -> str:
+    """``1 network call`` or ``4 network calls``."""
+    return f"{row.evaluations} network call{'' if row.evaluations == 1 else 's'}"
+
+
+def leading_metrics(evaluation: Evaluation, product: Product, most: int = 3) -> Sequence[Metric]:
+    """The metrics that the gates speak of first, then the others."""
+    gated = [gate.metric for gate in evaluation.gates]
+    return sorted(product.metrics, key=lambda metric: metric.name not in gated)[:most]
+
+
+def _leading(evaluation: Evaluation, product: Product) -> Metric | None:
+    found = leading_metrics(evaluation, product, 1)
+    return found[0] if found else None
