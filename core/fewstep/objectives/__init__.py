@@ -1,6 +1,14 @@
 """What is minimized: one file per family; a method is a configuration of its family."""
 
-from fewstep.objectives.corruption import Corruption, Coupled, Segment, draw_times, fresh, segment_ends
+from fewstep.objectives.corruption import (
+    Corrupted,
+    Corruption,
+    Coupled,
+    Segment,
+    draw_times,
+    fresh,
+    segment_ends,
+)
 from fewstep.objectives.denoising import Denoising, weighted_nll
 from fewstep.objectives.distances import Distance, l1, l2, pseudo_huber
 from fewstep.objectives.flow_map import (
@@ -20,6 +28,7 @@ from fewstep.objectives.weights import Weight, min_snr
 
 __all__ = [
     "Consistency",
+    "Corrupted",
     "Corruption",
     "Coupled",
     "Denoising",

@@ -1,21 +1,38 @@
 """How a sample is corrupted before it is judged, and at which time.
 
-``(process, sample, law, step, key) -> (x_t, t)``; gradients flow from x_t to the sample unless the caller forbids it.
+``(process, sample, law, step, key) -> Corrupted``; gradients flow from x_t to the sample unless the caller forbids it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
 from fewstep.processes import TimeLaw
-from fewstep.protocol import Key, Process, Sample, State, Step, Tree, detach, rows, tensors
+from fewstep.protocol import Key, Process, Sample, State, Step, Tree, detach, rows, spread, tensors, tree_map
 
-Corruption: TypeAlias = Callable[[Process, Sample, TimeLaw, Step, Key], tuple[Tree, Tensor]]
+
+class Corrupted(NamedTuple):
+    """What the judges see, and what a fake must regress so that it learns the score there.
+
+    Args:
+        xt: the state at time t.
+        t: (B, ...) times.
+        target: the fake's regression target; the clean sample for a plain corruption.
+        trust: (B,) factor of the fake's weight, None = 1.
+    """
+
+    xt: Tree
+    t: Tensor
+    target: Tree
+    trust: Tensor | None = None
+
+
+Corruption: TypeAlias = Callable[[Process, Sample, TimeLaw, Step, Key], Corrupted]
 
 
 def draw_times(law: TimeLaw, like: Tree, step: Step, key: Key, leading: int = 1) -> Tensor:
@@ -32,10 +49,11 @@ def draw_times(law: TimeLaw, like: Tree, step: Step, key: Key, leading: int = 1)
     return law(tuple(first.shape[:leading]), step, key).to(first.device)
 
 
-def fresh(process: Process, sample: Sample, law: TimeLaw, step: Step, key: Key) -> tuple[Tree, Tensor]:
+def fresh(process: Process, sample: Sample, law: TimeLaw, step: Step, key: Key) -> Corrupted:
     """A time from the law and q(x_t | x)."""
     t = draw_times(law, sample.x, step, key.at("time"))
-    return process.corrupt(sample.x, process.noise(sample.as_batch(), key.at("noise")), t), t
+    noise = process.noise(sample.as_batch(), key.at("noise"))
+    return Corrupted(process.corrupt(sample.x, noise, t), t, sample.x)
 
 
 @dataclass(frozen=True)
@@ -48,12 +66,11 @@ class Coupled:
 
     state: int = -1
 
-    def __call__(
-        self, process: Process, sample: Sample, law: TimeLaw, step: Step, key: Key
-    ) -> tuple[Tree, Tensor]:
+    def __call__(self, process: Process, sample: Sample, law: TimeLaw, step: Step, key: Key) -> Corrupted:
         """The law is ignored."""
         t = _visited(sample, self.state).t
-        return process.corrupt(sample.x, process.noise(sample.as_batch(), key.at("noise")), t), t
+        noise = process.noise(sample.as_batch(), key.at("noise"))
+        return Corrupted(process.corrupt(sample.x, noise, t), t, sample.x)
 
 
 @dataclass(frozen=True)
@@ -63,6 +80,11 @@ class Segment:
     The sample's last state x_{t_k} and estimate move by ``jump`` to the segment's end t_mid = ends[k], k from
     ``sample.cond.index``; from there the exact transition ``corrupt(..., since=t_mid)`` leads to a time tau drawn
     between t_mid and the noisy end, uniform in tau^(1/rho).
+
+    The fake regresses (x_tau - sigma_tau^2 / w noise) / alpha_tau, w the width of the transition: its mean given x_tau is
+    the x0 form of the score of the path's own marginal, so that fake and teacher agree exactly where the path
+    marginals do. (The clean estimate as a target, with the authors' importance factor, is an approximation of it.)
+    That target is noisy for short transitions, hence the trust (w / sigma_tau)^2.
 
     Args:
         ends: where the segment of each step ends: the student's next time, the cleanest time for its last step.
@@ -74,18 +96,22 @@ class Segment:
     reach: Literal["process", "segment"] = "process"
     rho: float = 1.0
 
-    def __call__(
-        self, process: Process, sample: Sample, law: TimeLaw, step: Step, key: Key
-    ) -> tuple[Tree, Tensor]:
+    def __call__(self, process: Process, sample: Sample, law: TimeLaw, step: Step, key: Key) -> Corrupted:
         """The law is ignored: the levels travel with the sample."""
-        flow: Any = process
+        gaussian: Any = process
         state = _visited(sample, -1)
         middle = self._ends(sample, state.t)
         top = state.t if self.reach == "segment" else torch.full_like(state.t, process.t_max)
-        x_middle = flow.jump(detach(state.x), state.est, state.t, middle)
         tau = self._between(middle, top, key.at("time"))
         noise = process.noise(sample.as_batch(), key.at("noise"))
-        return process.corrupt(x_middle, noise, tau, since=middle), tau
+        x_middle = gaussian.jump(detach(state.x), state.est, state.t, middle)
+        xt = process.corrupt(x_middle, noise, tau, since=middle)
+        alpha, sigma = gaussian.alpha(tau), gaussian.sigma(tau)
+        kept = alpha / gaussian.alpha(middle) * gaussian.sigma(middle)
+        width = (sigma.square() - kept.square()).clamp(min=1e-12).sqrt()
+        push = sigma.square() / width
+        target = tree_map(lambda x, n: _over(x - _over(n, 1 / push), alpha), xt, noise)
+        return Corrupted(xt, tau, target, (width / sigma).square())
 
     def _ends(self, sample: Sample, like: Tensor) -> Tensor:
         if sample.cond.index is None:
@@ -112,3 +138,7 @@ def _visited(sample: Sample, which: int) -> State:
     if rows(sample.path[which].x) != rows(sample.x):
         raise ValueError("the visited states and the sample have different batch sizes")
     return sample.path[which]
+
+
+def _over(x: Tensor, divisor: Tensor) -> Tensor:
+    return x / spread(divisor.to(x.dtype), x)

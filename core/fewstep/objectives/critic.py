@@ -27,6 +27,9 @@ def fake_loss(
         step: randomness.
     """
     process = fake.process.on(sample.mask)
-    xt, t = corruption(process, sample, times, step, step.key.at("critic"))
-    est = fake(xt, t, sample.cond)
-    return weighted_nll(process.geometry, est, sample.x, weight(process, t)).mean()
+    seen = corruption(process, sample, times, step, step.key.at("critic"))
+    est = fake(seen.xt, seen.t, sample.cond)
+    strength = weight(process, seen.t)
+    if seen.trust is not None:
+        strength = strength * seen.trust
+    return weighted_nll(process.geometry, est, seen.target, strength).mean()

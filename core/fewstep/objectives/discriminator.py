@@ -55,7 +55,7 @@ def discriminator_loss(
         smoothing: of the labels.
     """
     theirs, ours = process.on(sample.mask), process.on(batch.mask)
-    xt, t = corruption(theirs, sample, times, step, step.key.at("disc"))
+    xt, t, *_ = corruption(theirs, sample, times, step, step.key.at("disc"))
     noise = ours.noise(batch, step.key.at("disc", "reference"))
     real = ours.corrupt(reference_of(batch, reference), noise, t)
     of_real, of_fake = disc(real, t, batch.cond), disc(xt, t, sample.cond)

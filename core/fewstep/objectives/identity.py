@@ -117,7 +117,7 @@ class SiD:
         teacher: Any = roles[self.teacher]
         process = teacher.process.on(sample.mask)
         geometry = process.geometry
-        xt, t = self.corruption(process, sample, self.times, step, step.key.at("judge"))
+        xt, t, *_ = self.corruption(process, sample, self.times, step, step.key.at("judge"))
         real = ask_teacher(teacher, xt, t, sample.cond, self.guidance, step)
         fake, own = roles[self.fake](xt, t, sample.cond), believed(sample)
         delta, toward = geometry.difference(real, fake, xt), geometry.difference(fake, own, xt)

@@ -113,7 +113,7 @@ class RatioPolicy:
     def _student(self, roles: Roles, sample: Sample, batch: Batch, step: Step) -> Loss:
         process = roles[self.teacher].process.on(sample.mask)
         with torch.no_grad():
-            xt, t = self.corruption(process, sample, self.times, step, step.key.at("judge"))
+            xt, t, *_ = self.corruption(process, sample, self.times, step, step.key.at("judge"))
             reward = log_ratio(roles[self.disc], process, xt, t, sample.cond, self.reward_clip)
             gain = advantage(reward, self.group, self.whiten)
             if self.advantage_clip is not None:

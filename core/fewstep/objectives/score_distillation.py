@@ -52,7 +52,8 @@ class ScoreDistillation:
         corruption: how a sample is brought to its time; ``Segment`` is TDM's.
         guidance: the teacher's guidance scale g, for teachers that take one.
         disc: role of an optional discriminator; needed by ``ratio_factor`` and ``adversarial``.
-        ratio_factor: h(r) of r = p / q, estimated by the disc; normalized to mean 1 over the batch.
+        ratio_factor: h(r) of r = p / q, estimated by the disc.
+        ratio_normalize: divide h by its mean over the batch (Xu et al. 2025 sec. 4.2).
         adversarial: weight of the non-saturating loss softplus(-logit) (Yin et al. 2024 DMD2 eq. 4).
         reference: batch field with the disc's real samples, "x" or "extra.<name>".
         smoothing: of the disc's labels.
@@ -76,6 +77,7 @@ class ScoreDistillation:
     guidance: Ramp | float | None = None
     disc: str | None = None
     ratio_factor: RatioFactor | None = None
+    ratio_normalize: bool = True
     adversarial: Ramp | float = 0.0
     reference: str = "x"
     smoothing: float = 0.0
@@ -151,7 +153,7 @@ class ScoreDistillation:
         teacher = roles[self.teacher]
         process = teacher.process.on(sample.mask)
         with torch.set_grad_enabled(self.adversarial != 0.0):
-            xt, t = self.corruption(process, sample, self.times, step, step.key.at("judge"))
+            xt, t, *_ = self.corruption(process, sample, self.times, step, step.key.at("judge"))
         with torch.no_grad():
             real = ask_teacher(teacher, xt, t, sample.cond, self.guidance, step)
             own = believed(sample)
@@ -178,7 +180,7 @@ class ScoreDistillation:
             raise ValueError("this objective has no ratio factor")
         ratio = log_ratio(roles[str(self.disc)], process, xt, t, sample.cond, clip=10.0).exp()
         factor = self.ratio_factor(ratio)
-        return factor / factor.mean().clamp(min=1e-12)
+        return factor / factor.mean().clamp(min=1e-12) if self.ratio_normalize else factor
 
 
 def critic_phases(

@@ -84,8 +84,7 @@ def sequence_law(teacher: MarkovTeacher, length: int) -> Tensor:
     return teacher.log_evidence(all_sequences(teacher.process.vocabulary, length)).exp()
 
 
-@torch.no_grad()
-def sampler_law(model: Any, length: int, steps: int) -> Tensor:
+def sampler_law(model: Any, length: int, steps: int, *, differentiable: bool = False) -> Tensor:
     """(V^L,) exact law of k-step ancestral unmasking with any denoiser: no sampling error at all.
 
     Dynamic programme over the sets of revealed positions: f_B(x) gains f_A(x) rho^|B - A| (1 - rho)^(L - |B|)
@@ -95,7 +94,13 @@ def sampler_law(model: Any, length: int, steps: int) -> Tensor:
         model: a denoiser on a masked process.
         length: L; (V + 1)^L states are evaluated once per step.
         steps: k.
+        differentiable: keep the graph to the model's parameters.
     """
+    with torch.set_grad_enabled(differentiable):
+        return _grown_law(model, length, steps)
+
+
+def _grown_law(model: Any, length: int, steps: int) -> Tensor:
     process = model.process
     sequences = all_sequences(process.vocabulary, length)
     subsets = list(range(2**length))
