@@ -13,7 +13,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ENTRY_MODULES = ("fewstep_audio", "fewstep_video", "fewstep_3d", "fewstep_protein", "fewstep_text")
-HEAVY = [
+HEAVY = ["torch", "numpy", "pydantic", "jinja2", "torchaudio", "librosa", "soundfile", "av", "sklearn"]
+HEAVY += ["pytorch3d", "trimesh", "Bio", "tokenizers"]
     "torch",
     "numpy",
     "pydantic",

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from fewstep.errors import FewstepError, nearest
 from fewstep.plugins.readiness import Readiness, readiness
-from fewstep.plugins.specs import CommandSpec, ComponentSpec, RecipeSpec, resolve
+from fewstep.plugins.specs import CommandSpec, ComponentSpec, RecipeSpec, Spec, resolve
 
 Status = Literal["loaded", "disabled", "incompatible", "broken"]
 
@@ -49,7 +49,7 @@ class Plugin:
 
     def readiness(self) -> Readiness:
         """Of all its extras together: ready when every recipe, component and command is; else the first that is not."""
-        specs = (*self.recipes, *self.components, *self.commands)
+        specs: tuple[Spec, ...] = (*self.recipes, *self.components, *self.commands)
         wanted = dict.fromkeys((None, *(spec.extra for spec in specs)))
         every = [readiness(self.distribution, extra) for extra in wanted]
         return next((one for one in every if not one.ready), Readiness())
