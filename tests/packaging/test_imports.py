@@ -15,20 +15,6 @@ from packaging.utils import canonicalize_name
 ENTRY_MODULES = ("fewstep_audio", "fewstep_video", "fewstep_3d", "fewstep_protein", "fewstep_text")
 HEAVY = ["torch", "numpy", "pydantic", "jinja2", "torchaudio", "librosa", "soundfile", "av", "sklearn"]
 HEAVY += ["pytorch3d", "trimesh", "Bio", "tokenizers"]
-    "torch",
-    "numpy",
-    "pydantic",
-    "jinja2",
-    "torchaudio",
-    "librosa",
-    "soundfile",
-    "av",
-    "sklearn",
-    "pytorch3d",
-    "trimesh",
-    "Bio",
-    "tokenizers",
-]
 LIGHT = "import sys, {module}; heavy = {heavy} & set(sys.modules); assert not heavy, heavy"
 
 
