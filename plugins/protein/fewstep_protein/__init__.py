@@ -1,0 +1,1 @@
+"""Protein backbones in few steps: recipes, data, metrics, files and panels for chains of CA atoms."""

@@ -4,12 +4,66 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from fewstep.plugins import RecipeSpec, hookimpl
+from fewstep.plugins import Gate, RecipeSpec, hookimpl
 
 PROTOCOL = (0, 1)
+
+SID = "Zhou et al.: Score identity distillation, 2024, arXiv:2404.04057"
 
 
 @hookimpl
 def fewstep_recipes() -> Iterable[RecipeSpec]:
     """Recipes of this plugin."""
-    return ()
+    yield RecipeSpec(
+        name="protein/rouse",
+        summary="Distill an exact Gaussian chain, where every number has a closed form",
+        config="fewstep_protein.rouse.config:RouseConfig",
+        build="fewstep_protein.rouse.recipe:build",
+        extra="protein",
+        paper=SID,
+        presets={
+            "smoke": {"updates": 500, "samples": 4096, "teacher_steps": 50},
+            "paper": {"lengths": [16, 32, 64], "steps": 16, "updates": 20_000, "batch": 4096},
+        },
+        gates=(
+            Gate(metric="w2", control="teacher_fewstep", at_most=0.1, why="sampling alone gives 0.02"),
+            Gate(metric="w2", control="teacher_ode", at_most=0.1, why="sampling alone gives 0.02"),
+        ),
+    )
+    yield RecipeSpec(
+        name="protein/sid",
+        summary="Draw CA backbones in a few network calls by score identity distillation",
+        config="fewstep_protein.backbone.config:BackboneConfig",
+        build="fewstep_protein.backbone.recipe:build",
+        extra="protein",
+        paper=SID,
+        presets={
+            "smoke": {
+                "shortest": 12,
+                "longest": 20,
+                "teacher_updates": 300,
+                "updates": 80,
+                "samples": 64,
+                "teacher_steps": 30,
+            },
+            "paper": {
+                "shortest": 50,
+                "longest": 256,
+                "network.width": 512,
+                "network.rounds": 3,
+                "network.layers": 4,
+                "network.heads": 8,
+                "steps": 16,
+                "finest": 0.011,
+                "teacher_updates": 360_000,
+                "teacher_batch": 4096,
+                "teacher_rate": 1e-4,
+                "teacher_steps": 400,
+                "updates": 1000,
+                "batch": 4096,
+                "rate": 5e-5,
+                "fake_rate": 1e-4,
+            },
+        },
+        gates=(),
+    )

@@ -1,0 +1,1 @@
+"""``protein/sid``: CA backbones in a few network calls."""

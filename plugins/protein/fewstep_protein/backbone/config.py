@@ -1,0 +1,68 @@
+"""Settings of ``protein/sid``."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import model_validator
+
+from fewstep.config import RecipeConfig, Settings, setting
+from fewstep.config.objectives import AnyObjective, SiDConfig
+from fewstep.config.times import TimesConfig
+
+
+class NetworkConfig(Settings):
+    """Size of the chain network; teacher, student and fake share it."""
+
+    width: int = setting(64, "channels", ge=8, le=1024)
+    rounds: int = setting(2, "times the coordinates are read and moved", ge=1, le=12)
+    layers: int = setting(2, "transformer layers per round", ge=1, le=24)
+    heads: int = setting(4, "attention heads", ge=1, le=32)
+
+    @model_validator(mode="after")
+    def _divisible(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} must be a multiple of heads {self.heads}")
+        return self
+
+
+class BackboneConfig(RecipeConfig):
+    """Few-step CA backbones by score identity distillation."""
+
+    objective: AnyObjective = setting(
+        SiDConfig(alpha=1.0, times=TimesConfig(low=0.1, high=0.99)),
+        "how the student learns",
+        paper="Zhou et al. 2024; Xie et al. 2025 (distilled Proteina)",
+    )
+    shortest: int = setting(24, "shortest chain", unit="residues", ge=6, le=512)
+    longest: int = setting(40, "longest chain", unit="residues", ge=6, le=512)
+    network: NetworkConfig = setting(NetworkConfig(), "size of the networks")
+    steps: int = setting(4, "network calls of the student", unit="calls", ge=1, le=64)
+    finest: float = setting(0.03, "start time of the student's last step", unit="flow time", gt=0.01, lt=0.7)
+    fake: Literal["per-step", "shared"] = setting(
+        "per-step",
+        "per-step: the fake knows which step made a sample; shared: it models their mixture, as published",
+    )
+    teacher_updates: int = setting(1200, "updates of the teacher", unit="updates", ge=1)
+    teacher_batch: int = setting(16, "chains per update of the teacher", unit="chains", ge=1)
+    teacher_rate: float = setting(2e-3, "learning rate of the teacher, falling linearly to 0", gt=0)
+    teacher_steps: int = setting(
+        50, "network calls of the teacher at evaluation", unit="calls", ge=2, le=1000
+    )
+    updates: int = setting(250, "updates of the student", unit="updates", ge=1)
+    batch: int = setting(16, "chains per update of the student", unit="chains", ge=1)
+    rate: float = setting(3e-4, "learning rate of the student", gt=0)
+    fake_rate: float = setting(6e-4, "learning rate of the fake", gt=0)
+    samples: int = setting(128, "chains drawn for the evaluation", unit="chains", ge=2)
+
+    @model_validator(mode="after")
+    def _lengths(self) -> Self:
+        if self.shortest > self.longest:
+            raise ValueError(f"shortest {self.shortest} is above longest {self.longest}")
+        return self
+
+
+class BackboneRequest(Settings):
+    """What ``fewstep sample`` may ask for."""
+
+    length: int = setting(32, "residues per chain", unit="residues", ge=6, le=512)

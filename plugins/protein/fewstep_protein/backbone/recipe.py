@@ -1,0 +1,173 @@
+"""CA backbones in a few network calls: a flow-matching teacher on real fragments, distilled by score identity.
+
+Zhou et al. 2024 (score identity distillation) as applied to Proteina's backbones by Xie et al. 2025: no data in the
+distillation, a multistep student whose every prefix is judged, log-uniform judging times. Our fake is told which step
+made a sample: without that, a fake that cannot represent the mixture of all steps has wrong fixed points (the control
+``fake=shared`` of ``protein/rouse`` shows them in closed form).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from torch import nn
+
+from fewstep.config import load_teacher
+from fewstep.engine import assemble
+from fewstep.objectives import Denoising
+from fewstep.objectives.weights import edm
+from fewstep.processes import Gaussian, LogitNormal, flow
+from fewstep.protocol import (
+    Assembly,
+    Average,
+    Batch,
+    Centered,
+    Denoiser,
+    Group,
+    Key,
+    Linear,
+    Optim,
+    Plan,
+    Product,
+    Ramp,
+    Shelf,
+    Site,
+    Stage,
+)
+from fewstep.samplers import FewStep, ddim, renoise, solver_sampler, student_sampler
+from fewstep_protein import data, files, panels
+from fewstep_protein.backbone.config import BackboneConfig, BackboneRequest
+from fewstep_protein.backbone.network import ChainNet
+from fewstep_protein.metrics import backbone_metrics
+from fewstep_protein.roll import as_grid, roll_times
+
+T_MIN = 0.01
+"""Cleanest flow time: noise of 0.1 angstrom."""
+
+
+def build(config: BackboneConfig, site: Site) -> Plan:
+    """Teacher, student, and what is measured and written."""
+    given = load_teacher(config.teacher, partial(make_teacher, config))
+    teach = Stage("teacher", partial(_teach, config), config.teacher_updates, {"teacher_ema": "teacher"})
+    leaves = {"student_ema": "student", "teacher": "teacher"}
+    distill = Stage("student", partial(_distill, config, given), config.updates, leaves)
+    return Plan((teach, distill) if given is None else (distill,), product(config))
+
+
+def make_process(config: BackboneConfig) -> Gaussian:
+    """Rectified flow on centered chains; times are spaced evenly in about the logarithm of the noise."""
+    sigma_data = chain_size(config.shortest, config.longest)
+    return replace(flow(t_min=T_MIN, sigma_data=sigma_data, geometry=Centered()), rho=7.0)
+
+
+def chain_size(shortest: int, longest: int) -> float:
+    """Root mean squared coordinate in nanometers of real chains in a range of lengths.
+
+    A compact chain of n residues has a gyration radius of about 0.22 n^0.38 nm; per axis that is 1 / sqrt(3) of it,
+    and short fragments are stretched, hence the larger constant.
+    """
+    return round(0.33 * ((shortest + longest) / 2) ** 0.38 / 3**0.5, 3)
+
+
+def make_teacher(config: BackboneConfig) -> Denoiser:
+    """A fresh teacher."""
+    return Denoiser(_net(config), make_process(config), "edm")
+
+
+def make_student(config: BackboneConfig) -> FewStep:
+    """A student that takes its first weights from the teacher."""
+    times = roll_times(config.steps, config.finest)
+    return FewStep(_net(config), make_process(config), "edm", times, rule="renoise", pick="random")
+
+
+def make_fake(config: BackboneConfig) -> Denoiser:
+    """The teacher's network, told the step unless the fake is shared by all steps."""
+    return Denoiser(_net(config, config.fake == "per-step"), make_process(config), "edm")
+
+
+def _net(config: BackboneConfig, reads_index: bool = False) -> ChainNet:
+    return ChainNet(**config.network.model_dump(), reads_index=reads_index)
+
+
+def _teach(config: BackboneConfig, shelf: Shelf) -> Assembly:
+    """Denoising of real fragments."""
+    objective = Denoising(LogitNormal(-0.8, 1.3, T_MIN, 1.0), edm, role="teacher")
+    source = data.Windows(data.split(held_out=False), config.teacher_batch, config.shortest, config.longest)
+    falling = Linear(config.teacher_rate, 0.05 * config.teacher_rate)
+    return assemble(
+        objective,
+        {"teacher": partial(make_teacher, config)},
+        source,
+        {"teacher": Optim((Group(lr=falling),), clip=1.0)},
+        {"teacher_ema": Average("teacher", decay=0.99)},
+    )
+
+
+def _distill(config: BackboneConfig, given: nn.Module | None, shelf: Shelf) -> Assembly:
+    """The configured objective on chains of random length; no data unless the objective reads it."""
+    objective = config.objective.build(make_process(config))
+    make: dict[str, Callable[[], nn.Module]] = {
+        "teacher": lambda: shelf["teacher"] if given is None else given,
+        "student": partial(make_student, config),
+        "fake": partial(make_fake, config),
+    }
+    falling = Linear(config.rate, 0.1 * config.rate)
+    return assemble(
+        objective,
+        make,
+        _requests(config, objective.reads),
+        {"student": _adam(falling, 0.9), "fake": _adam(config.fake_rate, 0.0)},
+        {
+            "student_ema": Average("student", decay=0.97),
+            "target": Average("student", decay=0.95, when="before"),
+        },
+    )
+
+
+def _adam(rate: Ramp | float, momentum: float) -> Optim:
+    """Adam as in the distilled Proteina: no momentum for the fake, which chases a moving law."""
+    return Optim((Group(lr=rate),), "torch.optim:Adam", {"betas": (momentum, 0.999)}, clip=1.0)
+
+
+def _requests(config: BackboneConfig, reads: frozenset[str]) -> Any:
+    """Data only for an objective that asks for it."""
+    if "x" in reads:
+        return data.Windows(data.split(held_out=False), config.batch, config.shortest, config.longest)
+    return data.Lengths(config.batch, config.shortest, config.longest)
+
+
+def product(config: BackboneConfig) -> Product:
+    """Student against teacher, and the teacher at the student's number of calls in two ways as controls."""
+    times = roll_times(config.steps, config.finest)
+    return Product(
+        student="student",
+        contenders={
+            "student": student_sampler("student"),
+            "teacher": solver_sampler("teacher", ddim, config.teacher_steps - 1),
+            "teacher_fewstep": solver_sampler("teacher", renoise, config.steps, as_grid(times)),
+            "teacher_ode": solver_sampler("teacher", ddim, max(1, config.steps - 1)),
+        },
+        evaluation=partial(evaluation, config),
+        request=request,
+        options=BackboneRequest,
+        write=files.write_chains,
+        metrics=backbone_metrics(),
+        panels=panels.backbone_panels(),
+        samples=config.samples,
+    )
+
+
+def evaluation(config: BackboneConfig, number: int, key: Key) -> Batch:
+    """Held-out real windows of all lengths: their lengths are asked for, their coordinates are the truth."""
+    source = data.Windows(
+        data.split(held_out=True), number, config.shortest, config.longest, config.longest - config.shortest
+    )
+    return source.batch(0, key)
+
+
+def request(options: BackboneRequest, number: int, key: Key) -> Batch:
+    """Chains of the asked length."""
+    return data.blank(data.same_lengths(options.length, number))

@@ -1,0 +1,1 @@
+"""``protein/rouse``: a Gaussian chain, exact from teacher to distance."""

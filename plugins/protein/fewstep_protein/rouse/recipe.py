@@ -1,0 +1,165 @@
+"""The Rouse chain: SiD in several steps where teacher, best student and distance are known in closed form.
+
+The teacher is exact, so nothing is trained before the student. With a fake that knows the step, every prefix of the
+roll reaches the chain's law; with one Gaussian for the mixture of all steps (``fake=shared``) there is a continuum of
+wrong fixed points, which this recipe exists to show.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+
+from fewstep.config import load_teacher
+from fewstep.engine import assemble
+from fewstep.processes import Gaussian, flow
+from fewstep.protocol import (
+    Assembly,
+    Average,
+    Batch,
+    Centered,
+    Cond,
+    Denoiser,
+    Group,
+    Key,
+    Linear,
+    Optim,
+    Plan,
+    Product,
+    Ramp,
+    Shelf,
+    Site,
+    Stage,
+)
+from fewstep.samplers import FewStep, ddim, renoise, solver_sampler, student_sampler
+from fewstep_protein import data, files
+from fewstep_protein.roll import as_grid, roll_times
+from fewstep_protein.rouse.chain import draw_chains
+from fewstep_protein.rouse.config import RouseConfig, RouseRequest
+from fewstep_protein.rouse.network import ModeNet
+from fewstep_protein.rouse.report import rouse_metrics, rouse_panels
+
+
+def build(config: RouseConfig, site: Site) -> Plan:
+    """One training stage: the teacher is exact, or given."""
+    teacher = load_teacher(config.teacher, partial(make_teacher, config)) or make_teacher(
+        config
+    ).requires_grad_(False)
+    leaves = {"student_ema": "student", "teacher": "teacher"}
+    return Plan(
+        (Stage("student", partial(_distill, config, teacher), config.updates, leaves),), product(config)
+    )
+
+
+def make_process() -> Gaussian:
+    """Rectified flow on centered chains of about 0.4 nm per axis."""
+    return flow(t_min=1e-3, sigma_data=0.4, geometry=Centered())
+
+
+def make_teacher(config: RouseConfig) -> Denoiser:
+    """The exact denoiser. Its table has a row per step, all alike, so that student and fake may start from it."""
+    return Denoiser(_net(config), make_process(), "x0")
+
+
+def make_student(config: RouseConfig) -> FewStep:
+    """A linear student with its own gains in every step."""
+    return FewStep(
+        _net(config),
+        make_process(),
+        "x0",
+        roll_times(config.steps, config.finest),
+        rule="renoise",
+        pick="random",
+    )
+
+
+def make_fake(config: RouseConfig) -> Denoiser:
+    """A Gaussian per step, or one for all."""
+    return Denoiser(_net(config, pooled=config.fake == "shared"), make_process(), "x0")
+
+
+def _net(config: RouseConfig, pooled: bool = False) -> ModeNet:
+    return ModeNet(make_process(), config.lengths, config.steps, pooled)
+
+
+def _distill(config: RouseConfig, teacher: Any, shelf: Shelf) -> Assembly:
+    """The configured objective on chains of the listed lengths."""
+    student, fake = Linear(config.rate, 0.02 * config.rate), Linear(config.fake_rate, 0.1 * config.fake_rate)
+    return assemble(
+        config.objective.build(make_process()),
+        {
+            "teacher": lambda: teacher,
+            "student": partial(make_student, config),
+            "fake": partial(make_fake, config),
+        },
+        Chains(config.lengths, config.batch),
+        {"student": _adam(student, 0.9), "fake": _adam(fake, 0.5)},
+        {
+            "student_ema": Average("student", decay=0.98),
+            "target": Average("student", decay=0.95, when="before"),
+        },
+    )
+
+
+def _adam(rate: Ramp, momentum: float) -> Optim:
+    return Optim((Group(lr=rate),), "torch.optim:Adam", {"betas": (momentum, 0.99)})
+
+
+@dataclass(frozen=True)
+class Chains:
+    """Exact chains, lengths in turn by global row, so that every length has its share on any number of ranks."""
+
+    lengths: tuple[int, ...]
+    size: int
+
+    def batch(self, index: int, key: Key) -> Batch:
+        """Chains x (B, N, 3) with their mask."""
+        offset = key.shard[0] * self.size
+        lengths = [self.lengths[(offset + i) % len(self.lengths)] for i in range(self.size)]
+        return exact_batch(lengths, max(self.lengths), key)
+
+
+def exact_batch(lengths: list[int], width: int, key: Key) -> Batch:
+    """Exact chains of these lengths, padded to ``width``."""
+    x = draw_chains(lengths, width, key.at("chain").normal(torch.zeros(len(lengths), width, 3)))
+    mask = data.length_mask(torch.tensor(lengths), width)
+    return Batch(like=x, x=Centered(mask=mask).project(x), cond=Cond(mask=mask))
+
+
+def product(config: RouseConfig) -> Product:
+    """Student, the exact teacher, and the teacher at the student's number of calls in two ways as controls."""
+    times = roll_times(config.steps, config.finest)
+    return Product(
+        student="student",
+        contenders={
+            "student": student_sampler("student"),
+            "teacher": solver_sampler("teacher", ddim, config.teacher_steps - 1),
+            "teacher_fewstep": solver_sampler("teacher", renoise, config.steps, as_grid(times)),
+            "teacher_ode": solver_sampler("teacher", ddim, max(1, config.steps - 1)),
+        },
+        evaluation=lambda number, key: Chains(config.lengths, number).batch(0, key),
+        request=partial(request, config),
+        options=RouseRequest,
+        write=files.write_chains,
+        metrics=rouse_metrics(),
+        panels=rouse_panels(),
+        samples=config.samples,
+    )
+
+
+def request(config: RouseConfig, options: RouseRequest, number: int, key: Key) -> Batch:
+    """Chains of the asked length.
+
+    Raises:
+        ValueError: a length that the run does not know, or no chain.
+    """
+    if options.length is not None and options.length not in config.lengths:
+        known = ", ".join(map(str, config.lengths))
+        raise ValueError(f"this run knows chains of {known} beads, not {options.length}; ask for one of them")
+    if number < 1:
+        raise ValueError(f"at least one chain must be asked for, got {number}")
+    lengths = (options.length,) if options.length else config.lengths
+    return data.blank(torch.tensor([lengths[i % len(lengths)] for i in range(number)]))

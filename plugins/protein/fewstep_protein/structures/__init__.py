@@ -1,0 +1,1 @@
+"""Real CA segments with their provenance, and the script that harvested them."""

@@ -1,0 +1,164 @@
+/* A molecule viewer in one canvas: CA traces, rotated by mouse, touch and keyboard. No library, no network.
+   Every element with the attribute data-chains (a JSON list of chains, each a list of [x, y, z] in angstrom)
+   becomes a viewer. */
+(function () {
+  "use strict";
+  var HELP = "arrow keys rotate, plus and minus zoom, page up and page down change the chain, 0 resets";
+
+  function multiply(a, b) {
+    var out = [];
+    for (var i = 0; i < 3; i++)
+      for (var j = 0; j < 3; j++)
+        out[3 * i + j] = a[3 * i] * b[j] + a[3 * i + 1] * b[3 + j] + a[3 * i + 2] * b[6 + j];
+    return out;
+  }
+
+  function turn(x, y) {
+    var cx = Math.cos(x), sx = Math.sin(x), cy = Math.cos(y), sy = Math.sin(y);
+    return multiply([1, 0, 0, 0, cx, -sx, 0, sx, cx], [cy, 0, sy, 0, 1, 0, -sy, 0, cy]);
+  }
+
+  function hue(share) {
+    return 240 - 240 * share;
+  }
+
+  /* Between the residues, a Catmull-Rom curve: eyes follow a smooth ribbon better than a zigzag. */
+  function smooth(points, pieces) {
+    var out = [];
+    for (var i = 0; i + 1 < points.length; i++) {
+      var p = [points[Math.max(0, i - 1)], points[i], points[i + 1], points[Math.min(points.length - 1, i + 2)]];
+      for (var k = 0; k < pieces; k++) out.push({ at: curve(p, k / pieces), share: (i + k / pieces) / (points.length - 1) });
+    }
+    out.push({ at: points[points.length - 1], share: 1 });
+    return out;
+  }
+
+  function curve(p, t) {
+    return [0, 1, 2].map(function (c) {
+      var a = p[0][c], b = p[1][c], d = p[2][c], e = p[3][c];
+      return 0.5 * (2 * b + (d - a) * t + (2 * a - 5 * b + 4 * d - e) * t * t + (3 * b - a - 3 * d + e) * t * t * t);
+    });
+  }
+
+  function viewer(host) {
+    var chains = JSON.parse(host.getAttribute("data-chains"));
+    var name = host.getAttribute("data-label");
+    var state = { spin: turn(0.3, 0.5), zoom: 1, shown: 0 };
+    var canvas = document.createElement("canvas"), bar = document.createElement("div"), said = document.createElement("span");
+    canvas.tabIndex = 0;
+    canvas.setAttribute("role", "img");
+    canvas.style.cssText = "width:100%;aspect-ratio:1;touch-action:none;cursor:grab;border-radius:8px;background:#10151c";
+    said.setAttribute("aria-live", "polite");
+    said.style.cssText = "padding:0 .6em";
+    bar.append(button("\u25c0", "previous chain", -1), said, button("\u25b6", "next chain", 1));
+    host.append(canvas, bar);
+
+    function button(sign, label, by) {
+      var made = document.createElement("button");
+      made.type = "button";
+      made.textContent = sign;
+      made.setAttribute("aria-label", label + " of " + name);
+      made.onclick = function () { show(state.shown + by); };
+      return made;
+    }
+
+    function show(which) {
+      state.shown = (which + chains.length) % chains.length;
+      var chain = chains[state.shown];
+      said.textContent = "chain " + (state.shown + 1) + " of " + chains.length + ", " + chain.length + " residues";
+      canvas.setAttribute("aria-label", name + ": " + said.textContent + "; " + HELP);
+      draw();
+    }
+
+    function draw() {
+      var size = canvas.clientWidth || 300, scale = window.devicePixelRatio || 1;
+      canvas.width = canvas.height = Math.round(size * scale);
+      var pen = canvas.getContext("2d"), chain = chains[state.shown], far = 1;
+      chain.forEach(function (p) { far = Math.max(far, Math.hypot(p[0], p[1], p[2])); });
+      var unit = (0.46 * canvas.width * state.zoom) / far, half = canvas.width / 2, m = state.spin;
+      var dots = smooth(chain, 6).map(function (q) {
+        var p = q.at;
+        return {
+          x: half + unit * (m[0] * p[0] + m[1] * p[1] + m[2] * p[2]),
+          y: half - unit * (m[3] * p[0] + m[4] * p[1] + m[5] * p[2]),
+          z: (m[6] * p[0] + m[7] * p[1] + m[8] * p[2]) / far,
+          share: q.share
+        };
+      });
+      var order = dots.slice(1).map(function (_, i) { return i; });
+      order.sort(function (i, j) { return dots[i].z - dots[j].z; });
+      pen.clearRect(0, 0, canvas.width, canvas.height);
+      pen.lineCap = "round";
+      order.forEach(function (i) { segment(pen, dots[i], dots[i + 1], unit); });
+    }
+
+    function segment(pen, a, b, unit) {
+      var near = (a.z + 1) / 2, width = Math.max(1.5, 0.9 * unit * (0.75 + 0.5 * near));
+      [["#10151c", width * 1.35], ["hsl(" + hue(a.share) + ",75%," + (28 + 34 * near) + "%)", width]].forEach(function (pass) {
+        pen.strokeStyle = pass[0];
+        pen.lineWidth = pass[1];
+        pen.beginPath();
+        pen.moveTo(a.x, a.y);
+        pen.lineTo(b.x, b.y);
+        pen.stroke();
+      });
+    }
+
+    function rotate(x, y) {
+      state.spin = multiply(turn(x, y), state.spin);
+      draw();
+    }
+
+    function zoom(by) {
+      state.zoom = Math.min(8, Math.max(0.3, state.zoom * by));
+      draw();
+    }
+
+    var fingers = new Map(), gap = 0;
+    canvas.addEventListener("pointerdown", function (e) {
+      canvas.setPointerCapture(e.pointerId);
+      fingers.set(e.pointerId, [e.clientX, e.clientY]);
+      gap = 0;
+    });
+    canvas.addEventListener("pointermove", function (e) {
+      var before = fingers.get(e.pointerId);
+      if (!before) return;
+      fingers.set(e.pointerId, [e.clientX, e.clientY]);
+      if (fingers.size === 1) return rotate((e.clientY - before[1]) / 120, (e.clientX - before[0]) / 120);
+      var two = Array.from(fingers.values()), now = Math.hypot(two[0][0] - two[1][0], two[0][1] - two[1][1]);
+      if (gap) zoom(now / gap);
+      gap = now;
+    });
+    ["pointerup", "pointercancel"].forEach(function (kind) {
+      canvas.addEventListener(kind, function (e) { fingers.delete(e.pointerId); gap = 0; });
+    });
+    canvas.addEventListener("wheel", function (e) {
+      if (!e.ctrlKey && document.activeElement !== canvas) return;
+      e.preventDefault();
+      zoom(Math.exp(-e.deltaY / 400));
+    }, { passive: false });
+    var keys = {
+      ArrowLeft: function () { rotate(0, -0.15); }, ArrowRight: function () { rotate(0, 0.15); },
+      ArrowUp: function () { rotate(-0.15, 0); }, ArrowDown: function () { rotate(0.15, 0); },
+      "+": function () { zoom(1.15); }, "=": function () { zoom(1.15); }, "-": function () { zoom(1 / 1.15); },
+      PageUp: function () { show(state.shown - 1); }, PageDown: function () { show(state.shown + 1); },
+      "0": function () { state.spin = turn(0.3, 0.5); state.zoom = 1; draw(); }
+    };
+    canvas.addEventListener("keydown", function (e) {
+      if (!keys[e.key] || e.ctrlKey || e.metaKey) return;
+      e.preventDefault();
+      keys[e.key]();
+    });
+    if (window.ResizeObserver) new ResizeObserver(draw).observe(canvas);
+    show(0);
+  }
+
+  function start() {
+    document.querySelectorAll("[data-chains]:not([data-ready])").forEach(function (host) {
+      host.setAttribute("data-ready", "");
+      viewer(host);
+    });
+  }
+  if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", start);
+  else start();
+})();

@@ -1,0 +1,96 @@
+"""The chain network: equivariance, chirality, masks, the step index."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from fewstep.protocol import Cond
+from fewstep_protein.backbone.network import ChainNet
+
+
+@pytest.fixture
+def net() -> ChainNet:
+    """A network whose zero-initialized heads are perturbed, in float64."""
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        made = ChainNet(16, 2, 1, 2, reads_index=True).double()
+        for parameter in made.parameters():
+            parameter.data += 0.1 * torch.randn_like(parameter)
+    return made
+
+
+def chains(rows: int = 2, count: int = 14) -> Tensor:
+    generator = torch.Generator().manual_seed(2)
+    return torch.randn(rows, count, 3, generator=generator, dtype=torch.float64)
+
+
+def cond(lengths: list[int], width: int, index: int | None = None) -> Cond:
+    mask = (torch.arange(width)[None] < torch.tensor(lengths)[:, None])[..., None]
+    return Cond(mask=mask, index=None if index is None else torch.full((len(lengths),), index))
+
+
+TIME = torch.tensor([300.0, 700.0], dtype=torch.float64)
+
+
+def test_turning_the_input_turns_the_output(net: ChainNet) -> None:
+    turn, _ = torch.linalg.qr(
+        torch.randn(3, 3, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    )
+    turn = turn * torch.linalg.det(turn).sign()
+    x = chains()
+    torch.testing.assert_close(
+        net(x @ turn.T, TIME, Cond()), net(x, TIME, Cond()) @ turn.T, atol=1e-9, rtol=1e-9
+    )
+
+
+def test_a_mirror_image_is_not_mirrored_back(net: ChainNet) -> None:
+    flip = torch.tensor([1.0, 1.0, -1.0], dtype=torch.float64)
+    x = chains()
+    assert float((net(x * flip, TIME, Cond()) - net(x, TIME, Cond()) * flip).abs().max()) > 1e-3
+
+
+def test_moving_the_input_changes_nothing(net: ChainNet) -> None:
+    x = chains()
+    torch.testing.assert_close(net(x + 4.0, TIME, Cond()), net(x, TIME, Cond()), atol=1e-9, rtol=1e-9)
+
+
+def test_padding_neither_acts_nor_is_acted_on(net: ChainNet) -> None:
+    x = chains()
+    alone = net(x[:, :9], TIME, Cond())
+    padded = net(x, TIME, cond([9, 9], 14))
+    torch.testing.assert_close(padded[:, :9], alone, atol=1e-12, rtol=1e-12)
+    assert float(padded[:, 9:].abs().max()) == 0
+
+
+def test_chains_of_a_batch_do_not_see_one_another(net: ChainNet) -> None:
+    x, shown = chains(), cond([14, 11], 14)
+    order = torch.tensor([1, 0])
+    turned = net(x[order], TIME[order], Cond(mask=shown.mask[order]))
+    torch.testing.assert_close(turned[order], net(x, TIME, shown), atol=1e-12, rtol=1e-12)
+
+
+def test_a_fresh_network_moves_nothing() -> None:
+    x = chains().float()
+    assert float(ChainNet(16, 2, 1, 2)(x, TIME.float(), Cond()).abs().max()) == 0
+
+
+def test_a_fake_starts_as_its_teacher_and_can_tell_steps_apart_later(net: ChainNet) -> None:
+    net.index.weight.data.zero_()
+    x = chains()
+    torch.testing.assert_close(net(x, TIME, cond([14, 14], 14, 3)), net(x, TIME, cond([14, 14], 14)))
+    net.index.weight.data[3] += 1
+    assert (
+        float((net(x, TIME, cond([14, 14], 14, 3)) - net(x, TIME, cond([14, 14], 14, 2))).abs().max()) > 1e-6
+    )
+
+
+def test_a_network_that_does_not_read_the_index_ignores_it() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        made = ChainNet(16, 1, 1, 2).double()
+        for parameter in made.parameters():
+            parameter.data += 0.1 * torch.randn_like(parameter)
+    x = chains()
+    torch.testing.assert_close(made(x, TIME, cond([14, 14], 14, 3)), made(x, TIME, cond([14, 14], 14)))

@@ -1,0 +1,149 @@
+"""The Rouse chain against its closed forms, and SiD on it with controls that fail."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from fewstep.engine import execute
+from fewstep.protocol import Centered, Cond, Key, Site, Step
+from fewstep.testing.analytic import RouseTeacher, rouse_modes
+from fewstep_protein.roll import roll_times
+from fewstep_protein.rouse import recipe
+from fewstep_protein.rouse.chain import BOND, covariance, draw_chains, roll_variances, wasserstein
+from fewstep_protein.rouse.config import RouseConfig, RouseRequest
+from fewstep_protein.rouse.report import sample_covariance
+
+
+def test_the_covariance_has_the_bond_length_and_gyration_radius_of_the_formulas() -> None:
+    for beads in (5, 16, 40):
+        exact = covariance(beads)
+        step = exact.diagonal()[1:] + exact.diagonal()[:-1] - 2 * exact.diagonal(1)
+        torch.testing.assert_close(
+            3 * step, torch.full((beads - 1,), BOND**2, dtype=torch.float64), atol=1e-12, rtol=1e-9
+        )
+        radius = 3 * exact.diagonal().mean()
+        assert float(radius) == pytest.approx(BOND**2 * (beads**2 - 1) / (6 * beads), rel=1e-9)
+        torch.testing.assert_close(exact.sum(0), torch.zeros(beads).double(), atol=1e-12, rtol=0)
+
+
+def test_drawn_chains_have_the_exact_covariance() -> None:
+    chains = draw_chains([8] * 20_000, 10, Key(0).normal(torch.zeros(20_000, 10, 3)))
+    assert float(chains[:, 8:].abs().max()) == 0
+    assert float(wasserstein(sample_covariance(chains[:, :8]), covariance(8))) < 0.01
+
+
+def test_the_distance_of_a_scaled_gaussian_is_its_formula() -> None:
+    exact = covariance(12)
+    assert float(wasserstein(exact, exact)) == pytest.approx(0, abs=1e-6)
+    assert float(wasserstein(0.49 * exact, exact)) == pytest.approx(0.3, abs=1e-6)
+
+
+def test_the_network_is_the_exact_denoiser_of_every_length_in_a_batch() -> None:
+    config = RouseConfig(lengths=(12, 16))
+    mine = recipe.make_teacher(config).double()
+    exact = RouseTeacher(recipe.make_process(), BOND)
+    mask = (torch.arange(16)[None] < torch.tensor([12, 16, 12])[:, None])[..., None]
+    x = Centered(mask=mask).project(Key(1).normal(torch.zeros(3, 16, 3, dtype=torch.float64)))
+    t = torch.tensor([0.2, 0.5, 0.9], dtype=torch.float64)
+    found, wanted = mine(x, t, Cond(mask=mask)).x0, exact(x, t, Cond(mask=mask)).x0
+    torch.testing.assert_close(found, wanted, atol=1e-7, rtol=1e-6)
+
+
+def test_a_padded_chain_is_denoised_as_if_it_were_alone() -> None:
+    teacher = recipe.make_teacher(RouseConfig(lengths=(12, 16))).double()
+    mask = (torch.arange(16) < 12)[None, :, None]
+    x = Centered(mask=mask).project(Key(1).normal(torch.zeros(1, 16, 3, dtype=torch.float64)))
+    t = torch.tensor([0.4], dtype=torch.float64)
+    padded = teacher(x, t, Cond(mask=mask)).x0
+    torch.testing.assert_close(padded[:, :12], teacher(x[:, :12], t, Cond()).x0, atol=1e-12, rtol=1e-12)
+
+
+def test_an_unknown_length_is_refused_with_the_known_ones() -> None:
+    teacher = recipe.make_teacher(RouseConfig(lengths=(12, 16)))
+    with pytest.raises(ValueError, match=r"knows lengths \(12, 16\), got \[9\]"):
+        teacher(torch.zeros(1, 9, 3), torch.tensor([0.5]).double(), Cond())
+
+
+def test_the_geometric_times_are_those_of_the_distilled_proteina() -> None:
+    found = [round(1 - t, 4) for t in roll_times(8)]
+    assert found == pytest.approx([0.2921, 0.6154, 0.7911, 0.8865, 0.9376, 0.9661, 0.9816, 0.99], abs=1.5e-3)
+
+
+def roll_of(net: torch.nn.Module, config: RouseConfig, beads: int, scale: float = 1.0) -> list[Tensor]:
+    """Exact mode variances of every prefix of a linear student's roll."""
+    process, times = recipe.make_process(), roll_times(config.steps, config.finest)
+    row = torch.tensor([config.lengths.index(beads)])
+    gains = [
+        net.gain(torch.tensor([t]).double(), torch.tensor([k]), row)[0, : beads - 1].detach()
+        for k, t in enumerate(times)
+    ]
+    at = [torch.tensor(t).double() for t in times]
+    return roll_variances(
+        gains, [float(process.alpha(t)) for t in at], [float(process.sigma(t)) for t in at], scale
+    )
+
+
+def exact_distance(net: torch.nn.Module, config: RouseConfig, beads: int) -> float:
+    """Normalized W2 of the last step, from the weights alone."""
+    exact, _ = rouse_modes(beads, BOND)
+    gap = roll_of(net, config, beads)[-1].sqrt() - exact.sqrt()
+    return math.sqrt(float(gap.square().sum() / exact.sum()))
+
+
+def test_a_roll_of_the_student_has_the_variances_of_the_recursion() -> None:
+    config = RouseConfig(lengths=(8,), steps=3)
+    student = recipe.make_student(config)
+    batch = recipe.request(config, RouseRequest(), 20_000, Key(0))
+    made = student.sample(batch, Step.inference(Key(4))).x
+    _, basis = rouse_modes(8, BOND)
+    found = torch.einsum("np,bnc->bpc", basis, made.double()).square().mean((0, 2))
+    torch.testing.assert_close(found, roll_of(student.net, config, 8)[-1], rtol=0.03, atol=0)
+
+
+def test_a_noise_scale_multiplies_every_variance_by_its_square() -> None:
+    config = RouseConfig(lengths=(16,), steps=8)
+    net = recipe.make_student(config).net
+    for full, cold in zip(roll_of(net, config, 16), roll_of(net, config, 16, 0.45), strict=True):
+        torch.testing.assert_close(cold, 0.2025 * full, rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize(("steps", "expected"), [(1, 0.654), (4, 0.577), (16, 0.358)])
+def test_the_undistilled_teacher_is_far_from_the_chain(steps: int, expected: float) -> None:
+    config = RouseConfig(lengths=(16,), steps=steps)
+    assert exact_distance(recipe.make_teacher(config).net, config, 16) == pytest.approx(expected, abs=2e-3)
+
+
+def distilled(tmp_path: Path, **settings: object) -> tuple[torch.nn.Module, RouseConfig]:
+    config = RouseConfig(lengths=(8,), batch=128, **settings)
+    site = Site(key=Key(config.seed), cache=tmp_path)
+    return execute(recipe.build(config, site), site)["student"].net, config
+
+
+# Normalized W2 of the last step, from the weights, after 400 updates; seeds 0 to 4:
+#   one step:                   see STUDY in plugins/protein/README.md
+def test_a_student_of_one_step_reaches_the_chain(tmp_path: Path) -> None:
+    net, config = distilled(tmp_path, steps=1, updates=150, rate=0.05, fake_rate=0.1)
+    assert exact_distance(net, config, 8) < 0.03
+    untouched = recipe.make_student(config).net
+    assert exact_distance(untouched, config, 8) > 0.3
+
+
+def test_a_run_is_repeated_bit_by_bit(tmp_path: Path) -> None:
+    first, _ = distilled(tmp_path, steps=2, updates=5)
+    second, _ = distilled(tmp_path, steps=2, updates=5)
+    torch.testing.assert_close(first.log_variance, second.log_variance, atol=0, rtol=0)
+
+
+def test_a_length_that_a_run_does_not_know_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(ValueError, match="12, 16 beads, not 20"):
+        recipe.request(RouseConfig(), RouseRequest(length=20), 2, Key(0))
+
+
+def test_a_request_for_no_chain_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one chain"):
+        recipe.request(RouseConfig(), RouseRequest(), 0, Key(0))
