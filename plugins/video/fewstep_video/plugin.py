@@ -4,12 +4,50 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from fewstep.plugins import RecipeSpec, hookimpl
+from fewstep.plugins import Gate, RecipeSpec, hookimpl
 
 PROTOCOL = (0, 1)
+
+SMOKE = {
+    "clip.size": 12,
+    "network.depth": 2,
+    "teaching.steps": 500,
+    "warming.steps": 80,
+    "distilling.steps": 40,
+    "samples": 48,
+}
+
+PAPER = {
+    "clip.size": 64,
+    "clip.frames": 21,
+    "clip.stride": 1,
+    "network.width": 1536,
+    "network.depth": 30,
+    "network.heads": 12,
+    "roll.block": 3,
+    "roll.window": 3,
+    "roll.sink": 3,
+    "roll.shift": 5.0,
+    "objective.critic_updates": 5,
+    "distilling.rows": 64,
+    "distilling.steps": 600,
+    "distilling.lr": 2e-6,
+    "fake_lr": 4e-7,
+}
 
 
 @hookimpl
 def fewstep_recipes() -> Iterable[RecipeSpec]:
     """Recipes of this plugin."""
-    return ()
+    yield RecipeSpec(
+        name="video/self-forcing",
+        summary="Turn a bidirectional teacher of moving digits into a causal student that streams",
+        config="fewstep_video.self_forcing.config:SelfForcingConfig",
+        build="fewstep_video.self_forcing.recipe:build",
+        extra="video",
+        paper="Huang, Li, He, Zhou, Shechtman: Self Forcing, 2025, arXiv:2506.08009",
+        presets={"smoke": SMOKE, "paper": PAPER},
+        gates=(
+            Gate(metric="legibility", control="teacher_causal", at_least=0.5, why=""),
+        ),
+    )

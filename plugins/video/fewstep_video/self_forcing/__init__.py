@@ -1,0 +1,1 @@
+"""Self forcing: a bidirectional teacher becomes a causal few-step student that streams."""
