@@ -124,8 +124,9 @@ def application() -> typer.Typer:
         module.name for module in pkgutil.iter_modules(commands.__path__) if not module.name.startswith("_")
     ]
     for name in sorted(names, key=lambda name: (_ORDER.index(name) if name in _ORDER else len(_ORDER), name)):
-        function = getattr(import_module(f"{commands.__name__}.{name}"), name)
-        app.command(name.replace("_", "-"))(function)
+        module = import_module(f"{commands.__name__}.{name}")
+        context = getattr(module, "CONTEXT", None)
+        app.command(name.replace("_", "-"), context_settings=context)(getattr(module, name))
     return app
 
 

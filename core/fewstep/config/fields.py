@@ -25,17 +25,23 @@ class FieldRow:
     paper: str = ""
 
 
-def describe(model: type[BaseModel], before: str = "") -> Iterator[FieldRow]:
-    """Every field of a class and of the groups inside it, dotted."""
+def describe(model: type[BaseModel], before: str = "", given: BaseModel | None = None) -> Iterator[FieldRow]:
+    """Every field of a class and of the groups inside it, dotted.
+
+    Args:
+        model: the class.
+        before: put before every name.
+        given: show the values of this instance instead of the defaults.
+    """
     for name, info in model.model_fields.items():
         dotted = f"{before}{name}"
         inner = _models(info.annotation)
-        default = info.get_default(call_default_factory=True)
+        default = info.get_default(call_default_factory=True) if given is None else getattr(given, name)
         if isinstance(default, BaseModel):
             choices = " | ".join(kind for option in inner if (kind := kind_of(option)))
             if choices and len(inner) > 1:
                 yield _row(dotted, info, choices, kind_of(type(default)) or "")
-            yield from describe(type(default), f"{dotted}.")
+            yield from describe(type(default), f"{dotted}.", default if given is not None else None)
         else:
             shown = "required" if default is PydanticUndefined else _plain(default)
             yield _row(dotted, info, type_name(info.annotation), shown)

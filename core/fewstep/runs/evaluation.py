@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from statistics import median
 from typing import Any
 
 import torch
@@ -14,8 +15,25 @@ from torch import nn
 
 from fewstep.errors import FewstepError, nearest
 from fewstep.plugins import Gate
-from fewstep.protocol import Batch, Drawn, Key, Product, Sampler, Score, Shelf, State, Step, detach, rows, to
+from fewstep.protocol import (
+    Batch,
+    Drawn,
+    Key,
+    Product,
+    Roles,
+    Sampler,
+    Score,
+    Shelf,
+    State,
+    Step,
+    detach,
+    rows,
+    to,
+)
 from fewstep.runs.counting import counted
+
+BRIEF, REPEATS = 0.3, 5
+"""Draws are repeated until they have taken this many seconds together, but at most so often."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +144,8 @@ def evaluate(
 def draw(name: str, sampler: Sampler, shelf: Shelf, batch: Batch, key: Key, device: str = "cpu") -> Drawn:
     """One contender's samples for a batch, its network calls counted and its time measured.
 
-    One state is drawn and thrown away first, so that no contender pays for cold caches.
+    One state is drawn and thrown away first, so that no contender pays for cold caches; a draw that takes less
+    than a moment is repeated, and the median of its times counts.
     Estimates along the path are dropped: they are as large as the states, and a report shows states.
     """
     roles = _roles_of(name, sampler, shelf)
@@ -134,13 +153,14 @@ def draw(name: str, sampler: Sampler, shelf: Shelf, batch: Batch, key: Key, devi
     with _at_rest(roles.values()), torch.no_grad():
         next(iter(sampler.fn(roles, there, Step.inference(key))), None)
         with counted(roles.values()) as calls:
-            begin = _now()
-            path = [State(detach(s.x), s.t) for s in sampler.fn(roles, there, Step.inference(key))]
-            seconds = _now() - begin
+            path, seconds = _timed(sampler, roles, there, key)
+        times = [seconds]
+        while sum(times) < BRIEF and len(times) < REPEATS:
+            times.append(_timed(sampler, roles, there, key)[1])
     if not path:
         raise FewstepError(f"contender {name!r} drew nothing", "a sampler that yields at least one state")
     here = path if device == "cpu" else [State(to(s.x, "cpu"), s.t.cpu()) for s in path]
-    return Drawn(here[-1].x, batch, calls.count, seconds, tuple(here))
+    return Drawn(here[-1].x, batch, calls.count, median(times), tuple(here))
 
 
 def check_gates(product: Product, gates: Sequence[Gate]) -> None:
@@ -187,6 +207,12 @@ def _at_rest(modules: Any) -> Iterator[None]:
     finally:
         for part, training in before:
             part.training = training
+
+
+def _timed(sampler: Sampler, roles: Roles, batch: Batch, key: Key) -> tuple[list[State], float]:
+    begin = _now()
+    path = [State(detach(s.x), s.t) for s in sampler.fn(roles, batch, Step.inference(key))]
+    return path, _now() - begin
 
 
 def _now() -> float:

@@ -23,7 +23,7 @@ from fewstep.runs.progress import LiveProgress, PlainProgress, Teller
 from fewstep.runs.setup import Setup, prepare, rehearse, reopen
 
 
-class Interrupted(FewstepError):
+class InterruptedRunError(FewstepError):
     """The run was stopped by its user; everything is saved, and the message says how to go on."""
 
     def __init__(self, run: Run) -> None:
@@ -62,7 +62,7 @@ def run(
 
     Raises:
         FewstepError: anything that its user can mend.
-        Interrupted: stopped by Ctrl-C; resumable.
+        InterruptedRunError: stopped by Ctrl-C; resumable.
     """
     given = bool(profile or config or settings or arguments)
     file = Path(config) if config else None
@@ -154,7 +154,7 @@ def _told(run: Run, hooks: RunHooks) -> Iterator[None]:
     except (Stopped, KeyboardInterrupt) as stop:
         run.files.note(status="stopped")
         hooks.run_finished(run, "stopped")
-        raise Interrupted(run) from stop
+        raise InterruptedRunError(run) from stop
     except BaseException as error:
         hooks.run_finished(run, "failed")
         _note_failure(run, error)

@@ -85,7 +85,7 @@ def prepare(
         FewstepError: unknown recipe or profile, missing packages, wrong settings, an absent or damaged teacher.
     """
     found = registry().recipe(recipe).require()
-    preset = _preset(found, profile)
+    preset = preset_of(found, profile)
     model: type[RecipeConfig] = found.config_class()
     resolved = resolve(
         model, preset=preset, profile=profile or DEFAULT, file=file, sets=sets, arguments=arguments
@@ -134,7 +134,32 @@ def rehearse(plan: Plan, site: Site, done: Sequence[str] = ()) -> None:
         shelf |= {name: roles[role].requires_grad_(False).eval() for role, name in stage.leaves.items()}
 
 
-def _preset(recipe: Recipe, profile: str) -> Mapping[str, Any]:
+def roles_of(config: RecipeConfig) -> list[str]:
+    """Who takes part in the objective that a configuration names, one line each; empty without such a setting.
+
+    Which roles there are does not depend on the process, so any process serves to ask.
+    """
+    from fewstep.processes import edm
+
+    objective = getattr(config, "objective", None)
+    if objective is None:
+        return []
+    lines = []
+    for name, role in objective.build(edm()).roles.items():
+        words = ["learns" if role.trainable else "frozen"]
+        words += [f"begins as a copy of {role.init}"] if role.init else []
+        words += [f"returns to it every {role.reset_every} cycles"] if role.reset_every else []
+        words += ["optional"] if role.optional else []
+        lines.append(f"{name}: {', '.join(words)}")
+    return lines
+
+
+def preset_of(recipe: Recipe, profile: str) -> Mapping[str, Any]:
+    """The overrides of a profile; none for the default one, unless the recipe has a preset of that name.
+
+    Raises:
+        FewstepError: no such profile; the nearest one is offered.
+    """
     presets = recipe.spec.presets
     if profile and profile != DEFAULT and profile not in presets:
         raise FewstepError(

@@ -44,7 +44,7 @@ class RingConfig(RecipeConfig):
     teacher_steps: int = setting(600, "updates of the teacher", unit="updates", ge=1)
     steps: int = setting(600, "updates of the student", unit="updates", ge=1)
     batch: int = setting(128, "points per update", unit="points", ge=1)
-    lr: float = setting(2e-3, "learning rate", gt=0, lt=1)
+    lr: float = setting(5e-3, "learning rate", gt=0, lt=1)
     student: bool = setting(True, "false = offer a student that cannot generate")
     objective: AnyObjective = setting(ConsistencyConfig(distance="pseudo-huber"), "how it is distilled")
 
@@ -67,12 +67,12 @@ class Net(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Linear(6, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 2)
+            nn.Linear(10, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 2)
         )
 
     def forward(self, x: Tensor, time: Tensor, cond: Cond) -> Tensor:
-        t = time[:, None]
-        return self.layers(torch.cat([x, t, torch.sin(t), torch.cos(t), t.square()], 1))
+        angles = time[:, None] * torch.tensor([1.0, 2.0, 4.0, 8.0])
+        return self.layers(torch.cat([x, angles.sin(), angles.cos()], 1))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,89 @@
+"""``fewstep sample``: new samples from a finished run, as native files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fewstep.commands._output import show_json
+
+CONTEXT = {"ignore_unknown_options": True, "allow_extra_args": True}
+"""The options of a product are known only when its run is opened, so what is left over is read by hand."""
+
+
+def sample(
+    context: typer.Context,
+    run: Annotated[str, typer.Argument(help="A run folder, or a recipe's name for its newest run.")],
+    num: Annotated[int, typer.Option("--num", "-n", help="How many samples.")] = 4,
+    seed: Annotated[int, typer.Option("--seed", help="Another seed gives other samples.")] = 0,
+    steps: Annotated[int | None, typer.Option("--steps", help="Network steps of the student.")] = None,
+    contender: Annotated[
+        str, typer.Option("--contender", help="Who draws: student, teacher, ...")
+    ] = "student",
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the files.")] = None,
+    runs: Annotated[Path, typer.Option("--runs", help="Where runs are kept.")] = Path("runs"),
+    device: Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1.")] = "",
+    options: Annotated[
+        bool, typer.Option("--options", help="List what this product may be asked, and stop.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
+) -> None:
+    """Draw from a finished run; what may be asked (a text, a length, ...) depends on the recipe: see --options.
+
+    Examples: fewstep sample text/didi --num 8 --seed 3 · fewstep sample runs/... --options
+    """
+    from fewstep.runs.folder import find_run
+    from fewstep.runs.runner import load
+
+    opened = load(find_run(run, runs).path, device)
+    if options:
+        _list(opened.product.options)
+        return
+    asked = parse_options(context.args)
+    drawn = opened.sample(num, seed=seed, steps=steps, contender=contender, out=out, **asked)
+    if as_json:
+        facts = {"evaluations": drawn.evaluations, "seconds": drawn.seconds}
+        show_json({"files": [str(file) for file in drawn.files], **facts})
+        return
+    for file in drawn.files:
+        typer.echo(str(file))
+    calls = f"{drawn.evaluations} network call{'' if drawn.evaluations == 1 else 's'}"
+    typer.echo(f"{num} sample{'' if num == 1 else 's'}, {calls}, {drawn.seconds:.3g} s")
+
+
+def parse_options(words: list[str]) -> dict[str, Any]:
+    """``--text hello --loud --size=3`` as a mapping; a name without a value is true.
+
+    Raises:
+        FewstepError: a word that belongs to no option.
+    """
+    from fewstep.errors import FewstepError
+
+    found: dict[str, Any] = {}
+    name = ""
+    for word in words:
+        if word.startswith("--"):
+            name, equals, value = word[2:].partition("=")
+            name = name.replace("-", "_")
+            found[name] = value if equals else True
+            name = "" if equals else name
+        elif name:
+            found[name] = word
+            name = ""
+        else:
+            raise FewstepError(
+                f"{word!r} belongs to no option", "--name value", 'put a text of several words in "quotes"'
+            )
+    return found
+
+
+def _list(model: Any) -> None:
+    from fewstep.commands._output import show_table
+    from fewstep.config.fields import describe
+
+    rows = [
+        (f"--{r.name.replace('_', '-')}", r.type, r.default, r.bounds, r.description) for r in describe(model)
+    ]
+    show_table("", ("option", "type", "default", "bounds", "what it is"), rows)
