@@ -62,6 +62,8 @@ class SiD:
         surrogate: another member of the family in place of eq. 23.
         teacher: role name.
         student: role name.
+        from_teacher: the student starts as a copy of the teacher, where their shapes allow; False = by itself, which
+            all but one of several mixed teachers must say.
         fake: role name.
     """
 
@@ -79,6 +81,7 @@ class SiD:
     surrogate: Surrogate | None = None
     teacher: str = "teacher"
     student: str = "student"
+    from_teacher: bool = True
     fake: str = "fake"
 
     @property
@@ -86,7 +89,7 @@ class SiD:
         """Teacher, student, fake."""
         return {
             self.teacher: Role(kind=nn.Module, trainable=False),
-            self.student: Role(kind=Student, init=self.teacher),
+            self.student: Role(kind=Student, init=self.teacher if self.from_teacher else None),
             self.fake: Role(kind=nn.Module, init=self.teacher),
         }
 

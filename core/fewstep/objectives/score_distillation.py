@@ -61,6 +61,8 @@ class ScoreDistillation:
         share_rollout: critic and student of one cycle judge one sample, made once.
         teacher: role name.
         student: role name.
+        from_teacher: the student starts as a copy of the teacher, where their shapes allow; False = by itself, which
+            all but one of several mixed teachers must say.
 
     Raises:
         ValueError: if a ratio factor or an adversarial weight comes without a disc.
@@ -85,6 +87,7 @@ class ScoreDistillation:
     share_rollout: bool = False
     teacher: str = "teacher"
     student: str = "student"
+    from_teacher: bool = True
 
     def __post_init__(self) -> None:
         """Refuse settings that ask for a network that is not there."""
@@ -101,7 +104,7 @@ class ScoreDistillation:
         """Teacher and student, and the critics."""
         roles = {
             self.teacher: Role(kind=nn.Module, trainable=False),
-            self.student: Role(kind=Student, init=self.teacher),
+            self.student: Role(kind=Student, init=self.teacher if self.from_teacher else None),
         }
         if self.fake is not None:
             roles[self.fake] = Role(kind=nn.Module, init=self.teacher)

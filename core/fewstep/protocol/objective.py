@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from torch import Tensor, nn
 
+from fewstep.protocol.denoiser import Denoiser
 from fewstep.protocol.values import Batch, Ramp, Step, at_step
 
 Roles: TypeAlias = Mapping[str, Any]
@@ -106,7 +107,7 @@ class Mix:
 
     @property
     def roles(self) -> Mapping[str, Role]:
-        """The union; a role named twice must mean the same."""
+        """The union; a role named twice must mean the same wherever both terms say something about it."""
         return _united([term for _, term in self.terms.values()])
 
     @property
@@ -190,11 +191,19 @@ def _united(objectives: Sequence[Objective]) -> Mapping[str, Role]:
     roles: dict[str, Role] = {}
     for objective in objectives:
         for name, role in objective.roles.items():
-            if roles.setdefault(name, role) != role:
-                raise ValueError(
-                    f"role {name!r} means {roles[name]} in one objective and {role} in another; rename one"
-                )
+            roles[name] = _both(name, roles[name], role) if name in roles else role
     return roles
+
+
+def _both(name: str, a: Role, b: Role) -> Role:
+    """One role for two terms: what one leaves open the other may settle; what both settle must agree."""
+    origins = {role.init for role in (a, b)} - {None}
+    resets = {role.reset_every for role in (a, b)} - {None}
+    if a.trainable != b.trainable or len(origins) > 1 or len(resets) > 1:
+        raise ValueError(f"role {name!r} means {a} in one objective and {b} in another; rename one")
+    init, reset = next(iter(origins), None), next(iter(resets), None)
+    kind = b.kind if a.kind in (nn.Module, Denoiser) else a.kind
+    return Role(kind, init, a.trainable, reset, a.optional and b.optional)
 
 
 def _merged(phase: Phase, cycles: Sequence[Sequence[Phase]]) -> Phase:

@@ -203,7 +203,8 @@ def test_guidance_is_drawn_per_sample_and_given_to_the_teacher() -> None:
     process = edm()
     roles = {"teacher": Asked(process, 0.0, 0.6), "student": Watched(process)}
     run(Consistency(guidance=Uniform(2.0, 5.0), target=None), roles, torch.zeros(16, 2, dtype=torch.float64))
-    assert len(asked) == 2 and torch.equal(asked[0], asked[1])
+    assert len(asked) == 2
+    assert torch.equal(asked[0], asked[1])
     assert 2 <= float(asked[0].min()) < float(asked[0].max()) <= 5
 
 

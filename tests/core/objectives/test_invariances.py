@@ -48,7 +48,8 @@ def rows_of(batch: Batch, order: Any) -> Batch:
 
 
 def agree(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:
-    assert a.keys() == b.keys() and a
+    assert a
+    assert a.keys() == b.keys()
     for name, value in a.items():
         assert torch.allclose(value, b[name], rtol=1e-9, atol=1e-11), name
 
@@ -197,6 +198,7 @@ def test_the_fake_is_told_the_step_and_the_teacher_is_not() -> None:
     for which in case.objective.phases(0):
         case.objective.loss(which, roles, case.batch(), Step(0, 10, Key(1)))
     assert told["teacher"] == [None]
-    assert len(told["fake"]) == 2 and all(index is not None for index in told["fake"])
+    assert len(told["fake"]) == 2
+    assert all(index is not None for index in told["fake"])
     for handle in handles:
         handle.remove()

@@ -14,7 +14,7 @@ from fewstep.objectives import Coupled, RatioPolicy, advantage, diff_instruct
 from fewstep.objectives.discriminator import log_ratio
 from fewstep.objectives.weights import one
 from fewstep.processes import Grid, Masked
-from fewstep.protocol import Batch, Cond, Denoiser, Estimate, Key, Phase, Sample, Step
+from fewstep.protocol import Batch, Cond, Denoiser, Key, Phase, Sample, Step
 from fewstep.samplers import FewStepTokens
 from fewstep.testing.analytic import MarkovTeacher, sampler_law, sequence_law
 
@@ -147,7 +147,7 @@ class Judge(nn.Module):
 
 
 def test_a_trained_discriminator_says_the_log_ratio_with_its_sign() -> None:
-    roles, p, q = cast()
+    roles, p, _ = cast()
     exact, disc = roles["disc"], Judge()
     roles["disc"] = disc
     objective = RatioPolicy(Grid((0.5,)))

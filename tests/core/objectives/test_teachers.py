@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 
+import numpy
 import pytest
 import torch
 from torch import Tensor
 
 from fewstep.processes import Gaussian, Masked, edm, flow, trig, vp
-from fewstep.protocol import Batch, Centered, Cond, Key
+from fewstep.protocol import Batch, Centered, Cond, Estimate, Key
 from fewstep.samplers import FewStepTokens
 from fewstep.testing.analytic import (
     CovarianceTeacher,
@@ -31,10 +32,7 @@ from fewstep.testing.analytic import (
 
 PROCESSES = {"vp": vp(), "edm": edm(), "flow": flow(), "trig": trig()}
 
-CHAIN = torch.tensor(
-    # numpy.random.default_rng(0).dirichlet([0.3] * 4, size=4), printed in full
-    __import__("numpy").random.default_rng(0).dirichlet([0.3] * 4, size=4)
-)
+CHAIN = torch.as_tensor(numpy.random.default_rng(0).dirichlet([0.3] * 4, size=4))
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:
@@ -196,7 +194,7 @@ class Tokens(FewStepTokens):
         super().__init__(torch.nn.Identity(), Masked(4), "logits", steps)
         self.teacher = MarkovTeacher(Masked(4), CHAIN)
 
-    def forward(self, xt: Tensor, t: Tensor, cond: Cond | None = None, **asked: object):  # noqa: ANN201
+    def forward(self, xt: Tensor, t: Tensor, cond: Cond | None = None, **asked: object) -> Estimate:
         return self.teacher(xt, t, cond)
 
 
