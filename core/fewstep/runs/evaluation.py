@@ -137,7 +137,8 @@ def evaluate(
         drawn[name] = draw(name, sampler, shelf, batch, key.at("draw"), device)
         if on_drawn is not None:
             on_drawn(name, drawn[name])
-    table = tuple(_measured(name, product, item, key.at("metric")) for name, item in drawn.items())
+    seen = _side_by_side(batch, drawn)
+    table = tuple(_measured(name, product, item, seen, key.at("metric")) for name, item in drawn.items())
     return Evaluation(table, tuple(_judged(gate, table) for gate in gates), drawn)
 
 
@@ -221,8 +222,13 @@ def _now() -> float:
     return time.perf_counter()
 
 
-def _measured(name: str, product: Product, drawn: Drawn, key: Key) -> Row:
-    scores = {metric.name: metric.fn(drawn.x, drawn.batch, key.at(metric.name)) for metric in product.metrics}
+def _side_by_side(batch: Batch, drawn: Mapping[str, Drawn]) -> Batch:
+    """The batch as metrics see it: ``extra["drawn"]`` maps each contender to its samples from the same noise."""
+    return replace(batch, extra={**batch.extra, "drawn": {name: item.x for name, item in drawn.items()}})
+
+
+def _measured(name: str, product: Product, drawn: Drawn, batch: Batch, key: Key) -> Row:
+    scores = {metric.name: metric.fn(drawn.x, batch, key.at(metric.name)) for metric in product.metrics}
     scores = {metric: replace(score, value=float(score.value)) for metric, score in scores.items()}
     return Row(name, rows(drawn.x), drawn.evaluations, drawn.seconds, scores)
 

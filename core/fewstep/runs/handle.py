@@ -18,7 +18,6 @@ from fewstep.runs import media
 from fewstep.runs.evaluation import Evaluation, draw, evaluate
 from fewstep.runs.folder import RunFolder, writing
 from fewstep.runs.setup import Setup
-from fewstep.samplers import student_sampler
 
 SHOWN = 4
 
@@ -155,13 +154,14 @@ class Run:
         if steps is None:
             return known[contender]
         _at_least_one(steps, "steps")
-        if contender != "student" or not hasattr(self.shelf.get(self.product.student), "sample"):
+        fewer = known[contender].with_steps
+        if fewer is None:
             raise FewstepError(
                 f"{contender!r} has no choice of steps",
-                "the student of a recipe that draws in steps",
+                "a contender that draws in steps",
                 "leave --steps out",
             )
-        return student_sampler(self.product.student, steps)
+        return fewer(steps)
 
     def _written(self, drawn: Drawn, folder: Path) -> tuple[Path, ...]:
         with writing(folder):

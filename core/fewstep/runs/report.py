@@ -12,7 +12,6 @@ from markupsafe import Markup
 
 from fewstep.runs import charts, story
 from fewstep.runs.evaluation import Evaluation
-from fewstep.runs.media import table
 
 if TYPE_CHECKING:
     from fewstep.runs.handle import Run
@@ -54,9 +53,9 @@ def _facts(run: Run, evaluation: Evaluation) -> dict[str, Any]:
         "passed": evaluation.passed,
         "proven": evaluation.passed and bool(evaluation.gates),
         "gates": [(gate, story.gate_sentence(gate)) for gate in evaluation.gates],
-        "table": Markup(
-            table(story.table_head(product), story.table_rows(evaluation, product), _caption(run))
-        ),
+        "head": story.table_head(product),
+        "rows": [[cell.partition(" [") for cell in row] for row in story.table_rows(evaluation, product)],
+        "caption": _caption(run),
         "metrics": product.metrics,
         "quality": [Markup(chart) for chart in _quality(run, evaluation) if chart],
         "losses": [Markup(chart) for chart in _losses(run) if chart],

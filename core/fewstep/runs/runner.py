@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,7 +22,7 @@ from fewstep.runs.export import export
 from fewstep.runs.folder import RunFolder
 from fewstep.runs.handle import SHOWN, Run
 from fewstep.runs.progress import LiveProgress, PlainProgress, Teller
-from fewstep.runs.setup import Setup, prepare, rehearse, reopen
+from fewstep.runs.setup import DEFAULT, Setup, prepare, rehearse, reopen
 
 
 class InterruptedRunError(FewstepError):
@@ -206,11 +208,22 @@ def _opened(root: Path, setup: Setup) -> RunFolder:
         seed=setup.resolved.config.seed,
         config_hash=setup.resolved.hash,
         parents=[setup.resolved.config.teacher.path] if setup.resolved.config.teacher.path else [],
-        again=f"fewstep run {setup.recipe.name} -c {folder.path / 'config.yaml'}",
+        again=again(setup),
         draw=f"fewstep sample {folder.path}",
         stages=[],
     )
     return folder
+
+
+def again(setup: Setup) -> str:
+    """The command that makes the same run: the profile, and every setting that was given beside it."""
+    words = ["fewstep", "run", setup.recipe.name]
+    words += ["--profile", setup.profile] if setup.profile != DEFAULT else []
+    for name, value in _flat(setup.resolved.values).items():
+        origin = setup.resolved.origins.get(name, "default")
+        if origin != "default" and not origin.startswith("preset "):
+            words += ["-s", f"{name}={json.dumps(value)}"]
+    return shlex.join(words)
 
 
 def _resumed(path: Path, recipe: str, device: str) -> tuple[RunFolder, Setup]:

@@ -14,13 +14,15 @@ def headline(evaluation: Evaluation, product: Product) -> str:
     if student is None:
         return f"{len(evaluation.rows)} contenders were measured on {product.samples} samples."
     metric = _leading(evaluation, product)
-    quality = f"{metric.name} {number(student.scores[metric.name].value)}" if metric else ""
-    if teacher is None or teacher is student:
-        return f"The student draws in {calls(student)}" + (f": {quality}." if quality else ".")
-    beside = f" (teacher {number(teacher.scores[metric.name].value)})" if metric else ""
-    pace = f"{teacher.seconds / max(student.seconds, 1e-9):.3g} times as fast"
-    sentence = f"The student draws in {calls(student)} where its teacher needs {teacher.evaluations}, {pace}"
-    return f"{sentence}: {quality}{beside}." if quality else f"{sentence}."
+    quality = f" {_capital(metric.name)}: {number(student.scores[metric.name].value)}" if metric else ""
+    if teacher is None:
+        return f"The student draws in {calls(student)}." + (f"{quality}." if quality else "")
+    beside = f" against {number(teacher.scores[metric.name].value)}" if metric else ""
+    longer = f"{teacher.seconds / max(student.seconds, 1e-9):.3g} times as long"
+    sentence = (
+        f"The student draws in {calls(student)}; its teacher needs {teacher.evaluations} and takes {longer}."
+    )
+    return f"{sentence}{quality}{beside}." if quality else sentence
 
 
 def verdict(evaluation: Evaluation) -> str:
@@ -82,6 +84,10 @@ def leading_metrics(evaluation: Evaluation, product: Product, most: int = 3) -> 
     """The metrics that the gates speak of first, then the others."""
     gated = [gate.metric for gate in evaluation.gates]
     return sorted(product.metrics, key=lambda metric: metric.name not in gated)[:most]
+
+
+def _capital(name: str) -> str:
+    return name[:1].upper() + name[1:]
 
 
 def _leading(evaluation: Evaluation, product: Product) -> Metric | None:
