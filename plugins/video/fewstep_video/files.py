@@ -46,7 +46,9 @@ def encode(clip: Tensor, *, rate: int = RATE, scale: int = SCALE) -> bytes:
     pixels = to_pixels(clip, scale)
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=Fraction(rate), options={"crf": "18", "preset": "veryfast"})
+        stream = container.add_stream(
+            "libx264", rate=Fraction(rate), options={"crf": "18", "preset": "veryfast"}
+        )
         stream.height, stream.width = pixels.shape[1:3]
         stream.pix_fmt = "yuv420p"
         for picture in pixels:

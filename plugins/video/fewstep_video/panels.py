@@ -43,6 +43,8 @@ def _column(name: str, clips: Tensor, labels: list[int]) -> str:
     cells = []
     for place, (clip, label) in enumerate(zip(clips, labels, strict=False)):
         text = f"{name}, clip {place + 1}: digit {label}"
-        cells.append(player("video/mp4", encode(clip), text, attributes='controls loop muted playsinline width="128"'))
+        cells.append(
+            player("video/mp4", encode(clip), text, attributes='controls loop muted playsinline width="128"')
+        )
         cells.append(picture(strip(clip), f"Frames of {text}", caption=False))
     return "".join(cells)

@@ -47,7 +47,5 @@ def fewstep_recipes() -> Iterable[RecipeSpec]:
         extra="video",
         paper="Huang, Li, He, Zhou, Shechtman: Self Forcing, 2025, arXiv:2506.08009",
         presets={"smoke": SMOKE, "paper": PAPER},
-        gates=(
-            Gate(metric="legibility", control="teacher_causal", at_least=0.5, why=""),
-        ),
+        gates=(Gate(metric="legibility", control="teacher_causal", at_least=0.5, why=""),),
     )

@@ -31,17 +31,25 @@ class NetworkConfig(Settings):
 class RollConfig(Settings):
     """How the student streams."""
 
-    steps: int = setting(4, "network steps per block", unit="steps", ge=1, le=64, paper="Huang et al. 2025 sec. 4")
-    shift: float = setting(2.0, "warp of the step times towards noise", gt=0, paper="Esser et al. 2024 sec. 5.3.2")
+    steps: int = setting(
+        4, "network steps per block", unit="steps", ge=1, le=64, paper="Huang et al. 2025 sec. 4"
+    )
+    shift: float = setting(
+        2.0, "warp of the step times towards noise", gt=0, paper="Esser et al. 2024 sec. 5.3.2"
+    )
     block: int = setting(2, "frames made together", unit="frames", ge=1)
     window: int = setting(2, "past frames that a block sees beside the sink", unit="frames", ge=0)
-    sink: int = setting(2, "first frames that every block sees", unit="frames", ge=0, paper="Xiao et al. 2024")
+    sink: int = setting(
+        2, "first frames that every block sees", unit="frames", ge=0, paper="Xiao et al. 2024"
+    )
 
 
 class StageConfig(Settings):
     """How one network is trained."""
 
-    steps: int = setting(..., "updates (cycles of critic and student in the last stage)", unit="updates", ge=1)
+    steps: int = setting(
+        ..., "updates (cycles of critic and student in the last stage)", unit="updates", ge=1
+    )
     rows: int = setting(16, "clips per update", unit="clips", ge=1)
     lr: float = setting(2e-3, "AdamW's learning rate, falling to a tenth", gt=0, lt=1)
 
@@ -71,16 +79,22 @@ class SelfForcingConfig(RecipeConfig):
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if self.clip.size % self.network.patch:
-            raise ValueError(f"network.patch {self.network.patch} does not tile clip.size {self.clip.size}; choose a divisor")
+            raise ValueError(
+                f"network.patch {self.network.patch} does not tile clip.size {self.clip.size}; choose a divisor"
+            )
         if self.network.width % (2 * self.network.heads):
             raise ValueError("network.width must be a multiple of twice network.heads")
         if self.roll.block > self.clip.frames:
-            raise ValueError(f"roll.block {self.roll.block} is longer than a clip of {self.clip.frames} frames")
+            raise ValueError(
+                f"roll.block {self.roll.block} is longer than a clip of {self.clip.frames} frames"
+            )
         return self
 
 
 class StreamOptions(Settings):
     """What ``fewstep sample`` may ask of a stream."""
 
-    frames: int = setting(24, "length; the student streams, so it may be longer than it was trained", unit="frames", ge=1)
+    frames: int = setting(
+        24, "length; the student streams, so it may be longer than it was trained", unit="frames", ge=1
+    )
     digit: int | None = setting(None, "which digit; all in turn if not said", ge=0, le=9)

@@ -55,7 +55,9 @@ class Layer(nn.Module):
         """Gates start at zero: a fresh layer is the identity."""
         super().__init__()
         self.attention = FrameAttention(width, heads)
-        self.perceptron = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU("tanh"), nn.Linear(4 * width, width))
+        self.perceptron = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.GELU("tanh"), nn.Linear(4 * width, width)
+        )
         self.modulate = nn.Linear(width, 6 * width)
         nn.init.zeros_(self.modulate.weight)
         nn.init.zeros_(self.modulate.bias)
@@ -63,7 +65,7 @@ class Layer(nn.Module):
     def forward(
         self, x: Tensor, about: Tensor, by: Rotation, past: Tensor | None, mask: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """x (B, F, P, D) and about (B, F, D) -> x, and the keys and values to keep."""
+        """From x (B, F, P, D) and about (B, F, D) to the next x, and the keys and values to keep."""
         shift, scale, gate, shift2, scale2, gate2 = self.modulate(about)[:, :, None].chunk(6, -1)
         seen, kept = self.attention(_normalized(x) * (1 + scale) + shift, by, past, mask)
         x = x + gate * seen
@@ -109,7 +111,7 @@ class VideoTransformer(nn.Module):
             keep: also return the raw keys and values (layers, 2, B, heads, F, P, E) of x.
         """
         frames = x.shape[1]
-        about = self._about(time.expand(x.shape[:1]) if time.ndim == 0 else time, cond, frames)
+        about = self._about(time, cond, frames)
         known = frames if past is None else frames + past.shape[4]
         by = rotation(known, self.shape.side, self.shape.width // self.shape.heads, x)
         tokens = self.read(self._patches(x)) + self.place

@@ -62,7 +62,10 @@ def build(config: SelfForcingConfig, site: Site) -> Plan:
     ]
     if config.teacher.kind == "train":
         stages.insert(
-            0, Stage("teacher", partial(_teach, config, process), config.teaching.steps, {"teacher_ema": "teacher"})
+            0,
+            Stage(
+                "teacher", partial(_teach, config, process), config.teaching.steps, {"teacher_ema": "teacher"}
+            ),
         )
     return Plan(tuple(stages), _product(config))
 
@@ -83,7 +86,7 @@ def _warm(config: SelfForcingConfig, process: Gaussian, shelf: Shelf) -> Assembl
     """The student, from the teacher's weights, learns each block from its clean past, at its own step times."""
     teacher = _given_teacher(config, process, shelf)
     return assemble(
-        Denoising(Grid(_roll(config).times), edm),
+        Denoising(Grid(_roll(config).times)),
         {"student": lambda: _student_like(config, teacher)},
         _source(config, config.warming, teacher_forcing=True),
         {"student": _optim(config.warming)},
@@ -127,13 +130,19 @@ def _source(config: SelfForcingConfig, stage: StageConfig, teacher_forcing: bool
 
 def _teacher(config: SelfForcingConfig, process: Gaussian) -> Denoiser:
     sizes = config.network
-    shape = NetworkShape(config.clip.size, patch=sizes.patch, width=sizes.width, depth=sizes.depth, heads=sizes.heads)
+    shape = NetworkShape(
+        config.clip.size, patch=sizes.patch, width=sizes.width, depth=sizes.depth, heads=sizes.heads
+    )
     return Denoiser(VideoTransformer(shape), process, "edm")
 
 
 def _given_teacher(config: SelfForcingConfig, process: Gaussian, shelf: Shelf) -> Denoiser:
     """From the first stage, or from where the configuration says."""
-    return shelf["teacher"] if "teacher" in shelf else load_teacher(config.teacher, partial(_teacher, config, process))
+    return (
+        shelf["teacher"]
+        if "teacher" in shelf
+        else load_teacher(config.teacher, partial(_teacher, config, process))
+    )
 
 
 def _roll(config: SelfForcingConfig) -> Roll:
@@ -151,7 +160,9 @@ def _student_like(config: SelfForcingConfig, origin: Denoiser) -> CausalStudent:
 
 def _optim(stage: StageConfig, lr: float | None = None, betas: tuple[float, float] = (0.9, 0.99)) -> Optim:
     rate = stage.lr if lr is None else lr
-    return Optim((Group(lr=Linear(rate, rate / 10)),), options={"betas": betas, "weight_decay": 0.0}, clip=1.0)
+    return Optim(
+        (Group(lr=Linear(rate, rate / 10)),), options={"betas": betas, "weight_decay": 0.0}, clip=1.0
+    )
 
 
 # --- product ------------------------------------------------------------------------------------------------------

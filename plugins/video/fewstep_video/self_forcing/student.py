@@ -6,8 +6,9 @@ will when it streams. Shape legend: B batch, F frames, C channels, H and W canva
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -92,22 +93,40 @@ class CausalStudent(Denoiser):
             noise: (B, F, C, H, W) standard normal.
             cond: data {"label": (B,)}.
             key: of this block: the fresh noise between its steps.
-            steps: only the first so many steps, then stop.
+            steps: only the first so many steps, then stop; all by default.
 
         Returns:
             Frames (B, F, C, H, W), and the cache that also holds them (cut from the graph).
+
+        Raises:
+            ValueError: if the student has not so many steps.
         """
-        frames = self._denoise(cache, noise, cond, key, len(self.roll.times) if steps is None else steps)
+        taken = len(self.roll.times) if steps is None else steps
+        if not 1 <= taken <= len(self.roll.times):
+            raise ValueError(
+                f"this student was trained to take up to {len(self.roll.times)} steps per block, not {taken}; "
+                f"ask for 1 to {len(self.roll.times)}"
+            )
+        frames = self._denoise(cache, noise, cond, key, taken)
         with torch.no_grad():
             return frames, self.commit(cache, frames.detach(), cond)
 
-    def stream(self, batch: Batch, key: Key, *, noise: Tensor | None = None) -> Iterator[Tensor]:
-        """Blocks of frames, one after another, as many as ``batch.like`` has frames."""
+    def stream(
+        self, batch: Batch, key: Key, *, noise: Tensor | None = None, steps: int | None = None
+    ) -> Iterator[Tensor]:
+        """Blocks of frames, one after another, as many as ``batch.like`` has frames.
+
+        Args:
+            batch: length, size and condition.
+            key: noise of block j comes from its own names, so that a longer stream begins with the shorter one.
+            noise: (B, F, C, H, W), where the caller must know it.
+            steps: stop every block after so many steps.
+        """
         cache, start = self.open(), 0
         for index, size in enumerate(self.roll.sizes(batch.like.shape[1])):
             like = batch.like[:, start : start + size]
-            fresh = key.at("noise", index).normal(like) if noise is None else noise[:, start : start + size]
-            frames, cache = self.push(cache, fresh, batch.cond, key.at("block", index))
+            given = key.at("noise", index).normal(like) if noise is None else noise[:, start : start + size]
+            frames, cache = self.push(cache, given, batch.cond, key.at("block", index), steps=steps)
             yield frames
             start += size
 
@@ -126,16 +145,8 @@ class CausalStudent(Denoiser):
         The step is drawn once for all blocks and ranks; each later block continues the detached frames that this
         rollout made, so that no gradient passes through the cache (Huang et al. 2025 algorithm 1).
         """
-        count = steps or len(self.roll.times)
-        taken = step.key.at("exit").integer(count) + 1
-        cache, start, made = self.open(), 0, []
-        for index, size in enumerate(self.roll.sizes(batch.like.shape[1])):
-            like = batch.like[:, start : start + size]
-            fresh = step.key.at("noise", index).normal(like) if noise is None else noise[:, start : start + size]
-            frames, cache = self.push(cache, fresh, batch.cond, step.key.at("block", index), steps=taken)
-            made.append(frames)
-            start += size
-        x = torch.cat(made, 1)
+        taken = step.key.at("exit").integer(steps or len(self.roll.times)) + 1
+        x = torch.cat(list(self.stream(batch, step.key, noise=noise, steps=taken)), 1)
         index = torch.full((x.shape[0],), taken - 1, dtype=torch.long, device=x.device)
         return Sample(x, with_index(batch.cond, index))
 
@@ -143,14 +154,25 @@ class CausalStudent(Denoiser):
         self, batch: Batch, step: Step, *, noise: Tensor | None = None, steps: int | None = None
     ) -> Sample:
         """The whole stream as one clip."""
-        return Sample(torch.cat(list(self.stream(batch, step.key, noise=noise)), 1), batch.cond)
+        blocks = self.stream(batch, step.key, noise=noise, steps=steps)
+        return Sample(torch.cat(list(blocks), 1), batch.cond)
 
     # --- teacher forcing ------------------------------------------------------------------------------------------
-    def forward(self, xt: Tensor, t: Tensor, cond: Cond | None = None, **asked: Tensor) -> Estimate:
+    def forward(  # type: ignore[override]  # a student takes no optional keyword
+        self, xt: Tensor, t: Tensor, cond: Cond | None = None
+    ) -> Estimate:
         """Estimate of every block given the *clean* past in ``cond.data["past"]``: how the student is warmed up.
 
         Gradients pass through the cache here: this is where keys and values of clean frames learn to be useful.
+
+        Raises:
+            ValueError: if the condition carries no past.
         """
+        if cond is None or not isinstance(cond.data, Mapping) or "past" not in cond.data:
+            raise ValueError(
+                "a causal student judges a block by the clean frames before it, and this condition has no 'past'; "
+                "use a source with teacher_forcing, or an objective that only asks the student to generate"
+            )
         cache, start, made = self.open(), 0, []
         for size in self.roll.sizes(xt.shape[1]):
             block = slice(start, start + size)
@@ -177,6 +199,6 @@ class CausalStudent(Denoiser):
         raw = self._call(x, t, cond, cache)
         return self.process.x0(raw, x, t, self.prediction)
 
-    def _call(self, x: Tensor, t: Tensor, cond: Cond, cache: Cache, keep: bool = False):
+    def _call(self, x: Tensor, t: Tensor, cond: Cond, cache: Cache, keep: bool = False) -> Any:
         shown = self.process.network_input(x, t)
         return self.net(shown, self.process.network_time(t).to(x.dtype), cond, past=cache.kv, keep=keep)
