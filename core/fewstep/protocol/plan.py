@@ -169,7 +169,8 @@ class Metric:
     Args:
         name: as in gates and tables.
         better: which direction is good.
-        fn: (samples x, the evaluation batch with its truth, key) -> Score.
+        fn: (samples x, the evaluation batch with its truth, key) -> Score. ``batch.extra["drawn"]`` maps every
+            contender to its samples from the same noise; a metric must also work without it.
         unit: as printed; "" if it has none.
         description: one sentence for the report.
     """

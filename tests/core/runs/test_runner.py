@@ -177,7 +177,7 @@ def test_an_unknown_recipe_is_told_with_the_nearest(tmp_path: Path) -> None:
         ({"num": 0}, "num is 0"),
         ({"steps": -1}, "steps is -1"),
         ({"contender": "techer"}, "did you mean 'teacher'"),
-        ({"contender": "teacher", "steps": 2}, "has no choice of steps"),
+        ({"contender": "teacher_1step", "steps": 2}, "has no choice of steps"),
         (
             {"radius": -1, "name": "a1", "sise": 3},
             r"(?s)--sise: no such option.*--radius: .*greater than 0.*only letters",
