@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from fewstep.protocol import Drawn, Key
-from fewstep_protein import data, panels
+from fewstep_protein import data, geometry, panels
 
 
 @pytest.fixture(scope="module")
@@ -74,3 +74,11 @@ def test_the_viewer_script_is_small_and_answers_to_keys_fingers_and_mouse() -> N
     assert all(
         word in script for word in ("ArrowLeft", "pointerdown", "pointermove", "aria-label", "tabIndex")
     )
+
+
+def test_a_chain_is_turned_broad_side_on_without_being_mirrored() -> None:
+    chain = data.structures()[0].coordinates[:40]
+    turned = panels.broad_side(chain)
+    torch.testing.assert_close(geometry.dihedrals(turned), geometry.dihedrals(chain), atol=1e-3, rtol=0)
+    width, height, depth = turned.std(0).tolist()
+    assert width >= height >= depth

@@ -47,7 +47,7 @@ def viewer(chains: Sequence[Tensor], label: str) -> str:
         chains: (n, 3) coordinates in nanometers; chains that are not finite are left out.
         label: what it shows, for screen readers.
     """
-    legal = [c - c.mean(0) for c in chains if bool(torch.isfinite(c).all())]
+    legal = [broad_side(c) for c in chains if bool(torch.isfinite(c).all())]
     if not legal:
         return "<p>No chain with finite coordinates.</p>"
     data = json.dumps(chain_points(legal), separators=(",", ":"))
@@ -56,6 +56,14 @@ def viewer(chains: Sequence[Tensor], label: str) -> str:
         f'<div class="molecule" data-label="{escape(label)}" data-chains="{data}">'
         f"<noscript>{sentence}</noscript></div>"
     )
+
+
+def broad_side(chain: Tensor) -> Tensor:
+    """(n, 3) the chain centered and turned, never mirrored, so that its longest axis lies across the picture."""
+    centered = chain - chain.mean(0)
+    axes = torch.linalg.svd(centered.double(), full_matrices=False).Vh
+    axes[2] *= torch.linalg.det(axes).sign()
+    return (centered.double() @ axes.T).to(chain.dtype)
 
 
 def shapes(drawn: Mapping[str, Drawn]) -> str:

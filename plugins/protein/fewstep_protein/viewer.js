@@ -43,7 +43,7 @@
   function viewer(host) {
     var chains = JSON.parse(host.getAttribute("data-chains"));
     var name = host.getAttribute("data-label");
-    var state = { spin: turn(0.3, 0.5), zoom: 1, shown: 0 };
+    var state = { spin: turn(0.25, 0.25), zoom: 1, shown: 0 };
     var canvas = document.createElement("canvas"), bar = document.createElement("div"), said = document.createElement("span");
     canvas.tabIndex = 0;
     canvas.setAttribute("role", "img");
@@ -73,8 +73,9 @@
     function draw() {
       var size = canvas.clientWidth || 300, scale = window.devicePixelRatio || 1;
       canvas.width = canvas.height = Math.round(size * scale);
-      var pen = canvas.getContext("2d"), chain = chains[state.shown], far = 1;
-      chain.forEach(function (p) { far = Math.max(far, Math.hypot(p[0], p[1], p[2])); });
+      var pen = canvas.getContext("2d"), chain = chains[state.shown], spread = 0;
+      chain.forEach(function (p) { spread += p[0] * p[0] + p[1] * p[1] + p[2] * p[2]; });
+      var far = Math.max(1, 1.7 * Math.sqrt(spread / chain.length));
       var unit = (0.46 * canvas.width * state.zoom) / far, half = canvas.width / 2, m = state.spin;
       var dots = smooth(chain, 6).map(function (q) {
         var p = q.at;
@@ -88,15 +89,17 @@
       var order = dots.slice(1).map(function (_, i) { return i; });
       order.sort(function (i, j) { return dots[i].z - dots[j].z; });
       pen.clearRect(0, 0, canvas.width, canvas.height);
-      pen.lineCap = "round";
       order.forEach(function (i) { segment(pen, dots[i], dots[i + 1], unit); });
     }
 
     function segment(pen, a, b, unit) {
-      var near = (a.z + 1) / 2, width = Math.max(1.5, 0.9 * unit * (0.75 + 0.5 * near));
-      [["#10151c", width * 1.35], ["hsl(" + hue(a.share) + ",75%," + (28 + 34 * near) + "%)", width]].forEach(function (pass) {
+      var near = Math.min(1, Math.max(0, (a.z + 1) / 2)), width = Math.max(1.5, 0.9 * unit * (0.75 + 0.5 * near));
+      var color = "hsl(" + hue(a.share) + ",75%," + (28 + 34 * near) + "%)";
+      /* A dark border shows which strand passes in front; its ends are cut, or it would cross the strand itself. */
+      [["#10151c", width * 1.5, "butt"], [color, width, "round"]].forEach(function (pass) {
         pen.strokeStyle = pass[0];
         pen.lineWidth = pass[1];
+        pen.lineCap = pass[2];
         pen.beginPath();
         pen.moveTo(a.x, a.y);
         pen.lineTo(b.x, b.y);
@@ -142,7 +145,7 @@
       ArrowUp: function () { rotate(-0.15, 0); }, ArrowDown: function () { rotate(0.15, 0); },
       "+": function () { zoom(1.15); }, "=": function () { zoom(1.15); }, "-": function () { zoom(1 / 1.15); },
       PageUp: function () { show(state.shown - 1); }, PageDown: function () { show(state.shown + 1); },
-      "0": function () { state.spin = turn(0.3, 0.5); state.zoom = 1; draw(); }
+      "0": function () { state.spin = turn(0.25, 0.25); state.zoom = 1; draw(); }
     };
     canvas.addEventListener("keydown", function (e) {
       if (!keys[e.key] || e.ctrlKey || e.metaKey) return;

@@ -30,7 +30,7 @@ class BackboneConfig(RecipeConfig):
     """Few-step CA backbones by score identity distillation."""
 
     objective: AnyObjective = setting(
-        SiDConfig(alpha=1.0, times=TimesConfig(low=0.1, high=0.99)),
+        SiDConfig(alpha=1.0, times=TimesConfig(low=0.1, high=0.99), share_rollout=True),
         "how the student learns",
         paper="Zhou et al. 2024; Xie et al. 2025 (distilled Proteina)",
     )

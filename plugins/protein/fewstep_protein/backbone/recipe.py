@@ -41,6 +41,7 @@ from fewstep.samplers import FewStep, ddim, renoise, solver_sampler, student_sam
 from fewstep_protein import data, files, panels
 from fewstep_protein.backbone.config import BackboneConfig, BackboneRequest
 from fewstep_protein.backbone.network import ChainNet
+from fewstep_protein.given import given_stage
 from fewstep_protein.metrics import backbone_metrics
 from fewstep_protein.roll import as_grid, roll_times
 
@@ -51,10 +52,12 @@ T_MIN = 0.01
 def build(config: BackboneConfig, site: Site) -> Plan:
     """Teacher, student, and what is measured and written."""
     given = load_teacher(config.teacher, partial(make_teacher, config))
-    teach = Stage("teacher", partial(_teach, config), config.teacher_updates, {"teacher_ema": "teacher"})
-    leaves = {"student_ema": "student", "teacher": "teacher"}
-    distill = Stage("student", partial(_distill, config, given), config.updates, leaves)
-    return Plan((teach, distill) if given is None else (distill,), product(config))
+    if given is None:
+        teach = Stage("teacher", partial(_teach, config), config.teacher_updates, {"teacher_ema": "teacher"})
+    else:
+        teach = given_stage(given)
+    distill = Stage("student", partial(_distill, config), config.updates, {"student_ema": "student"})
+    return Plan((teach, distill), product(config))
 
 
 def make_process(config: BackboneConfig) -> Gaussian:
@@ -106,11 +109,11 @@ def _teach(config: BackboneConfig, shelf: Shelf) -> Assembly:
     )
 
 
-def _distill(config: BackboneConfig, given: nn.Module | None, shelf: Shelf) -> Assembly:
+def _distill(config: BackboneConfig, shelf: Shelf) -> Assembly:
     """The configured objective on chains of random length; no data unless the objective reads it."""
     objective = config.objective.build(make_process(config))
     make: dict[str, Callable[[], nn.Module]] = {
-        "teacher": lambda: shelf["teacher"] if given is None else given,
+        "teacher": lambda: shelf["teacher"],
         "student": partial(make_student, config),
         "fake": partial(make_fake, config),
     }

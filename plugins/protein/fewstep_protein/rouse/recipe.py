@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 
@@ -36,6 +35,7 @@ from fewstep.protocol import (
 )
 from fewstep.samplers import FewStep, ddim, renoise, solver_sampler, student_sampler
 from fewstep_protein import data, files
+from fewstep_protein.given import given_stage
 from fewstep_protein.roll import as_grid, roll_times
 from fewstep_protein.rouse.chain import draw_chains
 from fewstep_protein.rouse.config import RouseConfig, RouseRequest
@@ -44,14 +44,11 @@ from fewstep_protein.rouse.report import rouse_metrics, rouse_panels
 
 
 def build(config: RouseConfig, site: Site) -> Plan:
-    """One training stage: the teacher is exact, or given."""
-    teacher = load_teacher(config.teacher, partial(make_teacher, config)) or make_teacher(
-        config
-    ).requires_grad_(False)
-    leaves = {"student_ema": "student", "teacher": "teacher"}
-    return Plan(
-        (Stage("student", partial(_distill, config, teacher), config.updates, leaves),), product(config)
-    )
+    """The teacher is exact, or given; only the student is trained."""
+    teacher = load_teacher(config.teacher, partial(make_teacher, config)) or make_teacher(config)
+    teach = given_stage(teacher)
+    distill = Stage("student", partial(_distill, config), config.updates, {"student_ema": "student"})
+    return Plan((teach, distill), product(config))
 
 
 def make_process() -> Gaussian:
@@ -85,13 +82,13 @@ def _net(config: RouseConfig, pooled: bool = False) -> ModeNet:
     return ModeNet(make_process(), config.lengths, config.steps, pooled)
 
 
-def _distill(config: RouseConfig, teacher: Any, shelf: Shelf) -> Assembly:
+def _distill(config: RouseConfig, shelf: Shelf) -> Assembly:
     """The configured objective on chains of the listed lengths."""
     student, fake = Linear(config.rate, 0.02 * config.rate), Linear(config.fake_rate, 0.1 * config.fake_rate)
     return assemble(
         config.objective.build(make_process()),
         {
-            "teacher": lambda: teacher,
+            "teacher": lambda: shelf["teacher"],
             "student": partial(make_student, config),
             "fake": partial(make_fake, config),
         },

@@ -1,0 +1,127 @@
+"""Both recipes through the engine, and what users may ask of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from fewstep.engine import AssemblyError, execute
+from fewstep.protocol import Key, Plan, Site, Step
+from fewstep.runs import evaluate
+from fewstep_protein import files
+from fewstep_protein.backbone import recipe
+from fewstep_protein.backbone.config import BackboneConfig, BackboneRequest
+from fewstep_protein.plugin import fewstep_recipes
+from fewstep_protein.rouse.config import RouseConfig
+
+TINY = {
+    "shortest": 8,
+    "longest": 12,
+    "network": {"width": 16, "rounds": 1, "layers": 1, "heads": 2},
+    "steps": 2,
+    "teacher_updates": 2,
+    "teacher_batch": 2,
+    "teacher_steps": 3,
+    "updates": 2,
+    "batch": 2,
+    "samples": 4,
+}
+
+
+def tiny(tmp_path: Path, **changes: object) -> tuple[Plan, Site]:
+    config = BackboneConfig.model_validate({**TINY, **changes})
+    site = Site(key=Key(config.seed), cache=tmp_path)
+    return recipe.build(config, site), site
+
+
+def test_a_backbone_student_calls_its_network_once_per_step(tmp_path: Path) -> None:
+    plan, site = tiny(tmp_path)
+    found = evaluate(plan.product, execute(plan, site), Key(1))
+    calls = {row.contender: row.evaluations for row in found.rows}
+    assert calls == {"student": 2, "teacher": 3, "teacher_fewstep": 2, "teacher_ode": 2}
+
+
+def test_samples_of_an_asked_length_become_files_of_that_length(tmp_path: Path) -> None:
+    plan, site = tiny(tmp_path)
+    student = execute(plan, site)["student"]
+    batch = plan.product.request(BackboneRequest(length=17), 3, Key(2))
+    made = student.sample(batch, Step.inference(Key(3))).x
+    paths = plan.product.write(made, batch, tmp_path / "files")
+    assert len(paths) == 6
+    assert {len(files.read_chain(path)) for path in paths} == {17}
+
+
+def test_a_student_puts_centered_chains_forward(tmp_path: Path) -> None:
+    plan, site = tiny(tmp_path)
+    batch = plan.product.evaluation(4, Key(2))
+    made = execute(plan, site)["student"].sample(batch, Step.inference(Key(3))).x
+    torch.testing.assert_close(made.sum(1), torch.zeros(4, 3), atol=1e-4, rtol=0)
+    assert float((made * ~batch.mask).abs().max()) == 0
+
+
+@pytest.mark.parametrize("objective", ["dmd", "diff-instruct", "denoising"])
+def test_another_objective_of_the_core_trains_the_same_student(objective: str, tmp_path: Path) -> None:
+    plan, site = tiny(tmp_path, objective=objective)
+    assert "student" in execute(plan, site)
+
+
+def test_an_objective_that_needs_drawn_samples_is_refused_before_training(tmp_path: Path) -> None:
+    plan, site = tiny(tmp_path, objective="ratio-policy")
+    with pytest.raises(AssemblyError):
+        plan.stages[-1].build({"teacher": recipe.make_teacher(BackboneConfig.model_validate(TINY))})
+    assert site.key == Key(0)
+
+
+def test_every_preset_is_a_legal_configuration() -> None:
+    models = {"protein/rouse": RouseConfig, "protein/sid": BackboneConfig}
+    for spec in fewstep_recipes():
+        for preset in spec.presets.values():
+            models[spec.name].model_validate(nested(preset))
+
+
+def test_every_recipe_has_a_gate_in_its_default_and_smoke_profiles() -> None:
+    for spec in fewstep_recipes():
+        assert spec.gates_of("default")
+        assert spec.gates_of("smoke")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"shortest": 0},
+        {"longest": -4},
+        {"shortest": 30, "longest": 20},
+        {"steps": 0},
+        {"batch": 0},
+        {"finest": 0.9},
+    ],
+)
+def test_sizes_that_make_no_sense_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        BackboneConfig.model_validate(wrong)
+
+
+@pytest.mark.parametrize("length", [0, -1, 5, 100_000])
+def test_lengths_that_no_backbone_has_are_refused(length: int) -> None:
+    with pytest.raises(ValidationError):
+        BackboneRequest(length=length)
+
+
+def test_a_width_that_the_heads_cannot_share_is_refused_with_both_numbers() -> None:
+    with pytest.raises(ValidationError, match="width 10 must be a multiple of heads 4"):
+        BackboneConfig.model_validate({"network": {"width": 10}})
+
+
+def nested(flat: object) -> dict[str, object]:
+    """Dotted paths as nested mappings."""
+    out: dict[str, object] = {}
+    for path, value in dict(flat).items():  # type: ignore[call-overload]
+        here = out
+        *parents, last = path.split(".")
+        for parent in parents:
+            here = here.setdefault(parent, {})  # type: ignore[assignment]
+        here[last] = value
+    return out
