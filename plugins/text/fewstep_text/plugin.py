@@ -4,12 +4,47 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from fewstep.plugins import RecipeSpec, hookimpl
+from fewstep.plugins import Gate, RecipeSpec, hookimpl
 
 PROTOCOL = (0, 1)
+
+PAPER = "Zheng et al., Ultra-Fast Language Generation via Discrete Diffusion Divergence Instruct, 2025, arXiv:2509.25035"
 
 
 @hookimpl
 def fewstep_recipes() -> Iterable[RecipeSpec]:
     """Recipes of this plugin."""
-    return ()
+    return (_markov(), _didi())
+
+
+def _markov() -> RecipeSpec:
+    return RecipeSpec(
+        name="text/markov",
+        summary="Draw sequences of a Markov chain in two steps, and know the student's law exactly",
+        config="fewstep_text.markov.config:MarkovConfig",
+        build="fewstep_text.markov.recipe:build",
+        extra="text",
+        paper=PAPER,
+        presets={"smoke": {"teacher_updates": 800, "updates": 1200}},
+        gates=(
+            Gate(metric="forward_kl", control="teacher_fewstep", at_most=0.6),
+            Gate(metric="reverse_kl", control="teacher_fewstep", at_most=2.0),
+            Gate(metric="entropy_share", control="teacher_greedy", at_least=0.95),
+        ),
+    )
+
+
+def _didi() -> RecipeSpec:
+    return RecipeSpec(
+        name="text/didi",
+        summary="Write English in two steps per block, learned from the help texts of Python",
+        config="fewstep_text.didi.config:DidiConfig",
+        build="fewstep_text.didi.recipe:build",
+        extra="text",
+        paper=PAPER,
+        presets={"smoke": {"teacher_updates": 500, "updates": 240, "head_start": 80}},
+        gates=(
+            Gate(metric="surprise", control="teacher_fewstep", at_most=5.5),
+            Gate(metric="trigram_entropy", control="teacher_greedy", at_least=6.5),
+        ),
+    )

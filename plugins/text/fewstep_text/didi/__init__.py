@@ -1,0 +1,1 @@
+"""Few-step text students by discrete diffusion divergence instruction, on real English text."""
