@@ -126,8 +126,8 @@ class Store:
         """Save what a finished stage leaves, once."""
         target, draft = self.stages / stage, self.stages / f".draft-{stage}"
         with _clear(target, f"the last checkpoint, {self.latest() or 'none'}, is untouched", draft):
+            _fresh(draft)
             if ranks()[0] == 0:
-                _fresh(draft)
                 for role, state in leaves.items():
                     save_file(
                         {n: v.detach().cpu().clone().contiguous() for n, v in state.items()},

@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from fewstep.engine.assembly import check, surgery_problems
@@ -18,7 +17,7 @@ from fewstep.engine.checkpoint import CheckpointError, Cursor, Store, load, meta
 from fewstep.engine.settings import Settings, Stopped, Watch
 from fewstep.engine.sharding import ranks
 from fewstep.engine.team import Team, fill
-from fewstep.engine.trainer import Desk, Trainer
+from fewstep.engine.trainer import Desk, Trainer, seeded
 from fewstep.protocol import Assembly, Key, Plan, Site, Stage
 
 
@@ -74,7 +73,7 @@ class _Run:
     def stage(self, stage: Stage, shelf: Mapping[str, Any], asked: Callable[[], bool]) -> dict[str, Any]:
         """Run or restore one stage; returns what it leaves."""
         key = self.site.key.at(stage.name)
-        with _seeded(key.seed64(), self.site.device):
+        with seeded(key):
             built = stage.build(shelf)
             if not isinstance(built, Assembly):
                 self.watch.stage_started(stage.name, 0, 0)
@@ -165,14 +164,6 @@ def _unchanged(before: Mapping[str, str], now: Mapping[str, str], since: str) ->
             f"frozen role(s) {', '.join(changed)} differ from what {since}",
             "frozen roles never change: no in-place edits, no running statistics, no parameters shared with a trained role",
         )
-
-
-@contextmanager
-def _seeded(seed: int, device: str) -> Iterator[None]:
-    """The global generator seeded, and given back untouched afterwards."""
-    with torch.random.fork_rng(devices=None if device.startswith("cuda") else []):
-        torch.manual_seed(seed)
-        yield
 
 
 @contextmanager

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -27,6 +27,24 @@ from fewstep.engine.sharding import (
 from fewstep.engine.team import Team
 from fewstep.protocol import Batch, Key, Loss, Phase, Source, Stage, Step, parts, to
 
+T = TypeVar("T")
+
+
+def seed_generators(key: Key) -> None:
+    """Seed the global generators from a key; every rank its own way."""
+    seed = key.seed64() + key.shard[0]
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed(seed)
+
+
+@contextmanager
+def seeded(key: Key) -> Iterator[None]:
+    """The global generators seeded from a key, and given back untouched afterwards."""
+    with torch.random.fork_rng(devices=[torch.cuda.current_device()] if torch.cuda.is_initialized() else []):
+        seed_generators(key)
+        yield
+
 
 @dataclass(frozen=True)
 class Desk:
@@ -43,6 +61,19 @@ class Desk:
     watch: Watch
     save: Callable[[bool], None]
     asked: Callable[[], bool]
+
+
+@dataclass(frozen=True)
+class CycleStep(Step):
+    """A step whose shared rollouts draw the same dropout in whichever phase of a resumed cycle they are made."""
+
+    def once(self, name: str, fn: Callable[[Key], T]) -> T:
+        """Compute once per cycle, under a generator of the rollout's own."""
+        if name in self.cache:
+            return super().once(name, fn)
+        key = (self.cycle_key or self.key).at("once", name)
+        with seeded(key):
+            return super().once(name, fn)
 
 
 @dataclass
@@ -63,7 +94,7 @@ class Cycle:
         """Step and batch of one micro-step of one phase."""
         cycle_key = self.step.key.at("micro", micro)
         key = self.step.key.at("phase", position, "micro", micro)
-        step = Step(self.step.index, self.step.total, key, cycle_key, self.caches.setdefault(micro, {}))
+        step = CycleStep(self.step.index, self.step.total, key, cycle_key, self.caches.setdefault(micro, {}))
         index = self.first + micro + (0 if self.shared else position * self.accumulate)
         if not self.shared:
             return step, self._load(index)
@@ -144,7 +175,8 @@ class Trainer:
                     [team.roles[n] for n in team.active if n in team.roles], micro == self.accumulate - 1
                 )
             step, batch = cycle.at(position, micro)
-            self._seed(step.key)
+            # Dropout draws from the global generator, forked for the stage: tie it to the counters as well.
+            seed_generators(step.key)
             for part in self._parts(phase, batch, step):
                 total = part.total if self.accumulate == 1 else part.total / self.accumulate
                 if total.requires_grad:
@@ -174,13 +206,6 @@ class Trainer:
         if self.desk.settings.precision == "float32":
             return nullcontext()
         return torch.autocast(self.kind, torch.bfloat16)
-
-    def _seed(self, key: Key) -> None:
-        """Dropout draws from the global generator (forked for the stage); tie it to the counters as well."""
-        seed = key.seed64() + self.rank
-        torch.default_generator.manual_seed(seed)
-        if self.kind == "cuda":
-            torch.cuda.manual_seed(seed)
 
     def _update(self, phase: Phase, position: int, cycle: Cycle) -> None:
         """Step every role of the phase, or none of them if any gradient is not finite."""
