@@ -28,7 +28,7 @@ def setting(default: Any, description: str, *, unit: str = "", paper: str = "", 
         paper: citation and equation, "" if it has none.
         **bounds: pydantic's own: ge, gt, le, lt, min_length, ...
     """
-    extra = {name: text for name, text in (("unit", unit), ("paper", paper)) if text}
+    extra: dict[str, Any] = {name: text for name, text in (("unit", unit), ("paper", paper)) if text}
     return Field(default, description=description, json_schema_extra=extra or None, **bounds)
 
 

@@ -20,6 +20,7 @@ from fewstep.plugins.loader import registry
 from fewstep.runs.environment import environment
 from fewstep.runs.export import export
 from fewstep.runs.folder import RunFolder
+from fewstep.runs.group import agreed, joined, leads
 from fewstep.runs.handle import SHOWN, Run
 from fewstep.runs.progress import LiveProgress, PlainProgress, Teller
 from fewstep.runs.setup import DEFAULT, Setup, prepare, rehearse, reopen
@@ -66,27 +67,17 @@ def run(
         FewstepError: anything that its user can mend.
         InterruptedRunError: stopped by Ctrl-C; resumable.
     """
-    given = bool(profile or config or settings or arguments)
-    file = Path(config) if config else None
-    if resume is not None:
-        folder, found = _resumed(Path(resume), recipe, device)
-        if given:
-            asked = prepare(
-                recipe,
-                profile=profile or found.profile,
-                file=file,
-                sets=settings,
-                arguments=arguments,
-                device=device,
-            )
-            _same(found, asked, folder)
-        plan = found.plan()
-        rehearse(plan, found.site, folder.facts.get("stages", []))
-        return carry_out(Run(folder, found, plan), quiet=quiet)
-    setup = prepare(recipe, profile=profile, file=file, sets=settings, arguments=arguments, device=device)
-    plan = setup.plan()
-    rehearse(plan, setup.site)
-    return carry_out(Run(_opened(Path(out), setup), setup, plan), quiet=quiet)
+    asked: dict[str, Any] = {
+        "profile": profile,
+        "file": Path(config) if config else None,
+        "sets": settings,
+        "arguments": arguments,
+        "device": device,
+    }
+    with joined():
+        if resume is not None:
+            return carry_out(_reopened(Path(resume), recipe, asked), quiet=quiet)
+        return carry_out(_begun(Path(out), prepare(recipe, **asked)), quiet=quiet)
 
 
 def load(folder: Path | str, device: str = "") -> Run:
@@ -105,8 +96,14 @@ def load(folder: Path | str, device: str = "") -> Run:
 
 
 def carry_out(work: Run, *, quiet: bool = False) -> Run:
-    """Train, evaluate and write everything into the run's folder, telling plugins and the user how it goes."""
+    """Train, evaluate and write everything into the run's folder, telling plugins and the user how it goes.
+
+    Of several processes all train, and the first one does the rest.
+    """
     begun, folder = time.monotonic(), work.files
+    if not leads():
+        work.shelf = execute(work.plan, work.setup.site, folder.path, settings=_pace(work))
+        return work
     hooks = RunHooks(registry().plugins, strict=registry().strict)
     folder.note(status="running")
     hooks.run_started(work)
@@ -226,7 +223,15 @@ def again(setup: Setup) -> str:
     return shlex.join(words)
 
 
-def _resumed(path: Path, recipe: str, device: str) -> tuple[RunFolder, Setup]:
+def _begun(root: Path, setup: Setup) -> Run:
+    """A new run; its folder is made last, so that what cannot be run leaves nothing behind."""
+    plan = setup.plan()
+    rehearse(plan, setup.site)
+    return Run(RunFolder(agreed(lambda: _opened(root, setup).path)), setup, plan)
+
+
+def _reopened(path: Path, recipe: str, asked: Mapping[str, Any]) -> Run:
+    """A run to go on with, unless it is another recipe's or other settings are asked for."""
     folder = RunFolder(path)
     made = folder.facts.get("recipe")
     registry().recipe(recipe)
@@ -236,7 +241,12 @@ def _resumed(path: Path, recipe: str, device: str) -> tuple[RunFolder, Setup]:
             "a run of the same recipe",
             f"fewstep run {made} --resume {path}",
         )
-    return folder, reopen(folder, device)
+    found = reopen(folder, asked["device"])
+    if any(asked[name] for name in ("profile", "file", "sets", "arguments")):
+        _same(found, prepare(recipe, **{**asked, "profile": asked["profile"] or found.profile}), folder)
+    plan = found.plan()
+    rehearse(plan, found.site, folder.facts.get("stages", []))
+    return Run(folder, found, plan)
 
 
 def _same(found: Setup, asked: Setup, folder: RunFolder) -> None:

@@ -20,6 +20,7 @@ from fewstep.plugins.specs import Gate
 from fewstep.protocol import Assembly, Key, Plan, Site
 from fewstep.runs.evaluation import check_gates
 from fewstep.runs.folder import RunFolder
+from fewstep.runs.group import local_rank
 
 DEFAULT = "default"
 
@@ -172,7 +173,7 @@ def preset_of(recipe: Recipe, profile: str) -> Mapping[str, Any]:
 
 def _device(asked: str) -> str:
     if not asked:
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        return f"cuda:{local_rank()}" if torch.cuda.is_available() else "cpu"
     try:
         kind = torch.device(asked).type
     except RuntimeError as error:

@@ -44,7 +44,7 @@ def test_run_prints_the_table_the_gate_and_where_the_files_are(type_: Type) -> N
     found = type_("run", "ring/points", "-p", "tiny", "-q", "--seed", 4)
     assert found.exit_code == 0
     assert "teacher_1step" in found.stdout
-    assert "radius error <= 0.6" in found.stdout
+    assert "radius error <= 0.4" in found.stdout
     assert "report   runs/ring/points/" in found.stdout
     assert "sample   runs/ring/points/" in found.stdout
     assert list(Path("runs/ring/points").iterdir())
@@ -121,7 +121,7 @@ def test_show_tells_settings_roles_profiles_and_gates(type_: Type) -> None:
         "from preset smoke",
         "student: learns",
         "target: ",
-        "0.6",
+        "<= 0.4",
         "Song et al.",
     ):
         assert told in found.stdout

@@ -11,12 +11,13 @@ PROTOCOL = (0, 1)
 
 @hookimpl
 def fewstep_recipes() -> Iterable[RecipeSpec]:
-    # Smoke profile, seeds 0, 1, 2: student 0.37, 0.41, 0.38; teacher in one step 0.96, 0.85, 0.98.
+    # Smoke profile, seeds 0 to 3: student 0.23, 0.23, 0.21, 0.23; teacher in one step 0.85, 0.84, 0.86, 0.87; what
+    # was not trained at all draws a blob with 0.42.
     gate = Gate(
         metric="radius error",
         control="teacher_1step",
-        at_most=0.6,
-        why="The undistilled teacher in one step draws the middle of the ring: an error of about 1.",
+        at_most=0.4,
+        why="The undistilled teacher in one step draws near the middle of the ring.",
     )
     for name, gates in (("points", (gate,)), ("other", ())):
         yield RecipeSpec(

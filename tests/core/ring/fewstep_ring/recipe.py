@@ -67,12 +67,14 @@ class Net(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Linear(10, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 2)
+            nn.Linear(13, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 2)
         )
 
     def forward(self, x: Tensor, time: Tensor, cond: Cond) -> Tensor:
         angles = time[:, None] * torch.tensor([1.0, 2.0, 4.0, 8.0])
-        return self.layers(torch.cat([x, angles.sin(), angles.cos()], 1))
+        radius = x.norm(dim=1, keepdim=True)
+        # A ring is learned in seconds when the network is shown radius and direction.
+        return self.layers(torch.cat([x, radius, x / radius.clamp(min=1e-6), angles.sin(), angles.cos()], 1))
 
 
 @dataclass(frozen=True)
