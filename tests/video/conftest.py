@@ -24,7 +24,7 @@ def make_student() -> Callable[..., CausalStudent]:
 
     def make(*, steps: int = 2, block: int = 2, window: int | None = 4, sink: int = 0) -> CausalStudent:
         generator = torch.Generator().manual_seed(0)
-        net = VideoTransformer(NetworkShape(SIZE, width=24, depth=2, heads=2)).double()
+        net = VideoTransformer(NetworkShape((SIZE, SIZE), width=24, depth=2, heads=2)).double()
         for weight in net.parameters():
             weight.data = 0.3 * torch.randn(weight.shape, generator=generator, dtype=torch.float64)
         return CausalStudent(net, flow(sigma_data=0.5), "edm", Roll(warped(steps, 2.0), block, window, sink))

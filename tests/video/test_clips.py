@@ -10,7 +10,7 @@ from fewstep_video.data import GLYPH, ClipShape, MovingDigits, digits, paths, pi
 from fewstep_video.files import decode, encode, write_clips
 from fewstep_video.panels import clips_panel, strip
 
-SHAPE = ClipShape(frames=6, size=16)
+SHAPE = ClipShape(frames=6, height=16, width=16)
 
 
 def test_a_batch_is_a_function_of_its_counter():
@@ -41,12 +41,18 @@ def test_a_digit_stays_on_the_canvas_and_keeps_its_ink():
 def test_a_digit_moves_by_its_stride_or_stands_along_an_axis():
     corners = paths(SHAPE, 64, 4, Key(0))
     assert corners.min() == 0
-    assert corners.max() == SHAPE.size - GLYPH
+    assert corners.max() == SHAPE.height - GLYPH
     assert set(corners.diff(dim=1).abs().unique().tolist()) == {0, 4}
 
 
+def test_on_a_low_canvas_every_digit_moves_sideways():
+    steps = paths(ClipShape(6, 8, 16), 64, 4, Key(0)).diff(dim=1)
+    assert steps[..., 0].abs().max() == 0
+    assert steps[..., 1].abs().min() == 4
+
+
 def test_a_digit_bounces_back_where_it_hits_a_wall():
-    corners = paths(ClipShape(12, 16), 64, 4, Key(0))
+    corners = paths(ClipShape(12, 16, 16), 64, 4, Key(0))
     steps = corners.diff(dim=1)
     turned = (steps[:, 1:] == -steps[:, :-1]) & (steps[:, 1:] != 0)
     at_wall = (corners[:, 1:-1] == 0) | (corners[:, 1:-1] == 8)
@@ -56,7 +62,7 @@ def test_a_digit_bounces_back_where_it_hits_a_wall():
 
 def test_a_rendered_digit_is_the_image_at_its_corner():
     image = digits("train")[0][:1]
-    clip = render(image, torch.tensor([[[3, 5]]]), ClipShape(1, 16))
+    clip = render(image, torch.tensor([[[3, 5]]]), ClipShape(1, 16, 16))
     assert torch.equal(clip[0, 0, 0, 3:11, 5:13], image[0])
     assert clip.sum() == image.sum() - (16 * 16 - 64)
 
@@ -93,10 +99,12 @@ def test_a_batch_without_classes_is_refused(tmp_path):
         write_clips(torch.zeros(1, 2, 1, 16, 16), Batch(like=torch.zeros(1), cond=Cond()), tmp_path)
 
 
-@pytest.mark.parametrize(("frames", "size", "said"), [(0, 16, "at least one frame"), (4, 7, "8 pixels wide")])
+@pytest.mark.parametrize(
+    ("frames", "size", "said"), [(0, 16, "at least one frame"), (4, 7, "8 pixels high and wide")]
+)
 def test_impossible_clips_are_refused(frames, size, said):
     with pytest.raises(ValueError, match=said):
-        ClipShape(frames, size)
+        ClipShape(frames, size, 16)
 
 
 def test_a_digit_that_does_not_move_is_refused():

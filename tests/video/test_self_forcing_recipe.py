@@ -17,7 +17,7 @@ from fewstep_video.self_forcing.config import SelfForcingConfig, StreamOptions
 from fewstep_video.self_forcing.recipe import build
 
 TINY = {
-    "clip.size": 8,
+    "clip.width": 12,
     "clip.frames": 4,
     "network.width": 16,
     "network.depth": 1,
@@ -117,7 +117,7 @@ def test_presets_build_without_weights(preset, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"clip.size": 10}, "does not tile"),
+        ({"clip.width": 10}, "does not tile"),
         ({"network.width": 20, "network.heads": 4}, "multiple of twice"),
         ({"roll.block": 9}, "longer than a clip"),
         ({"clip.frames": 0}, "greater than or equal to 2"),

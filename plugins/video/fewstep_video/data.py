@@ -34,7 +34,8 @@ class ClipShape:
 
     Args:
         frames: F.
-        size: H = W, pixels.
+        height: H, pixels.
+        width: W, pixels.
         channels: C.
 
     Raises:
@@ -42,15 +43,18 @@ class ClipShape:
     """
 
     frames: int
-    size: int
+    height: int
+    width: int
     channels: int = 1
 
     def __post_init__(self) -> None:
         """Refuse clips that cannot exist."""
         if self.frames < 1:
             raise ValueError(f"a clip needs at least one frame, got {self.frames}; ask for 1 or more")
-        if self.size < GLYPH:
-            raise ValueError(f"a digit is {GLYPH} pixels wide; a canvas of {self.size} cannot hold it")
+        if min(self.height, self.width) < GLYPH:
+            raise ValueError(
+                f"a digit is {GLYPH} pixels high and wide; a canvas of {self.height} x {self.width} cannot hold it"
+            )
 
     def like(self, number: int) -> Tensor:
         """(number, F, C, H, W) expanded zero: a shape that costs no memory.
@@ -60,7 +64,7 @@ class ClipShape:
         """
         if number < 1:
             raise ValueError(f"need at least one clip, got {number}")
-        return torch.zeros(1).expand(number, self.frames, self.channels, self.size, self.size)
+        return torch.zeros(1).expand(number, self.frames, self.channels, self.height, self.width)
 
 
 @dataclass(frozen=True)
@@ -114,19 +118,22 @@ def paths(shape: ClipShape, rows: int, stride: int, key: Key) -> Tensor:
     """
     if stride < 1:
         raise ValueError(f"a digit moves by whole pixels, got a stride of {stride}; ask for 1 or more")
-    room = (shape.size - GLYPH) // stride
-    ways = torch.tensor([(a, b) for a in (-1, 0, 1) for b in (-1, 0, 1) if (a, b) != (0, 0)])
+    room = [(side - GLYPH) // stride for side in (shape.height, shape.width)]
+    steps = [(-1, 0, 1) if places else (0,) for places in room]
+    ways = torch.tensor([(a, b) for a in steps[0] for b in steps[1] if (a, b) != (0, 0)] or [(0, 0)])
     velocity = ways[key.at("velocity").integers((rows,), len(ways))]
-    start = key.at("start").integers((rows, 2), room + 1)
-    time = torch.arange(shape.frames)[None, :, None]
-    return stride * _bounce(start[:, None] + velocity[:, None] * time, room)
+    time = torch.arange(shape.frames)
+    axes = []
+    for axis, places in enumerate(room):
+        start = key.at("start", axis).integers((rows,), places + 1)
+        axes.append(_bounce(start[:, None] + velocity[:, axis, None] * time, places))
+    return stride * torch.stack(axes, -1)
 
 
 def render(images: Tensor, corners: Tensor, shape: ClipShape) -> Tensor:
     """Paste images (B, 8, 8) at corners (B, F, 2) onto an empty canvas: (B, F, 1, H, W)."""
-    side = torch.arange(shape.size)
-    rows = side[None, None] - corners[..., :1]
-    columns = side[None, None] - corners[..., 1:]
+    rows = torch.arange(shape.height) - corners[..., :1]
+    columns = torch.arange(shape.width) - corners[..., 1:]
     inside = ((rows >= 0) & (rows < GLYPH))[..., :, None] & ((columns >= 0) & (columns < GLYPH))[..., None, :]
     which = torch.arange(len(images))[:, None, None, None]
     pasted = images[which, rows.clamp(0, GLYPH - 1)[..., :, None], columns.clamp(0, GLYPH - 1)[..., None, :]]

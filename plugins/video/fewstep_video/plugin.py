@@ -9,7 +9,6 @@ from fewstep.plugins import Gate, RecipeSpec, hookimpl
 PROTOCOL = (0, 1)
 
 SMOKE = {
-    "clip.size": 12,
     "network.depth": 2,
     "teaching.steps": 500,
     "warming.steps": 80,
@@ -18,7 +17,8 @@ SMOKE = {
 }
 
 PAPER = {
-    "clip.size": 64,
+    "clip.height": 64,
+    "clip.width": 64,
     "clip.frames": 21,
     "clip.stride": 1,
     "network.width": 1536,

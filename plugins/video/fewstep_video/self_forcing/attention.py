@@ -19,19 +19,19 @@ BASE = 100.0
 """Rotary base. Published models take 1e4 for hundreds of positions; here at most a few dozen are told apart."""
 
 
-def rotation(frames: int, side: int, width: int, like: Tensor) -> Rotation:
+def rotation(frames: int, grid: tuple[int, int], width: int, like: Tensor) -> Rotation:
     """Rotary angles of time, row and column (three axes share the E / 2 complex pairs), made in float64.
 
     Args:
         frames: N positions in time, 0 to N - 1.
-        side: patches along one side of a frame.
+        grid: rows and columns of patches in a frame.
         width: E.
         like: gives dtype and device.
     """
     pairs = width // 2
     space = pairs // 3
-    row, column = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
-    time = _angles(torch.arange(frames), pairs - 2 * space)[:, None].expand(frames, side * side, -1)
+    row, column = torch.meshgrid(torch.arange(grid[0]), torch.arange(grid[1]), indexing="ij")
+    time = _angles(torch.arange(frames), pairs - 2 * space)[:, None].expand(frames, grid[0] * grid[1], -1)
     where = torch.cat([_angles(row.flatten(), space), _angles(column.flatten(), space)], -1)
     angle = torch.cat([time, where[None].expand(frames, -1, -1)], -1)
     return angle.cos().to(like), angle.sin().to(like)

@@ -14,7 +14,10 @@ from fewstep.config.times import TimesConfig
 class ClipConfig(Settings):
     """What the clips are."""
 
-    size: int = setting(16, "side of the canvas", unit="pixels", ge=8, le=64)
+    height: int = setting(
+        8, "height of the canvas; 8 = digits move sideways only", unit="pixels", ge=8, le=64
+    )
+    width: int = setting(16, "width of the canvas", unit="pixels", ge=8, le=64)
     frames: int = setting(8, "length of a training clip", unit="frames", ge=2, le=128)
     stride: int = setting(4, "what a digit moves per frame along an axis", unit="pixels", ge=1, le=8)
 
@@ -78,9 +81,10 @@ class SelfForcingConfig(RecipeConfig):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        if self.clip.size % self.network.patch:
+        if self.clip.height % self.network.patch or self.clip.width % self.network.patch:
             raise ValueError(
-                f"network.patch {self.network.patch} does not tile clip.size {self.clip.size}; choose a divisor"
+                f"network.patch {self.network.patch} does not tile a canvas of {self.clip.height} x "
+                f"{self.clip.width}; choose a common divisor"
             )
         if self.network.width % (2 * self.network.heads):
             raise ValueError("network.width must be a multiple of twice network.heads")

@@ -2,7 +2,7 @@
 
 Blocks are those of DiT (Peebles & Xie 2023: adaptive layer norm, gates that start at zero) over patches of frames.
 What makes the student causal is not another network but which frames it is shown: ``past`` holds keys and values of
-frames that are already final. Shape legend: B batch, F frames, C channels, S canvas side, P patches, D width.
+frames that are already final. Shape legend: B batch, F frames, C channels, Y and X canvas, P patches, D width.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from fewstep_video.self_forcing.attention import FrameAttention, Rotation, rotat
 
 @dataclass(frozen=True)
 class NetworkShape:
-    """How large the transformer is.
+    """How large the transformer is; ``canvas`` is (height, width) of a frame in pixels.
 
     Raises:
         ValueError: if patches do not tile the canvas, or heads do not divide the width into even parts.
     """
 
-    size: int
+    canvas: tuple[int, int]
     channels: int = 1
     patch: int = 4
     width: int = 64
@@ -37,15 +37,17 @@ class NetworkShape:
 
     def __post_init__(self) -> None:
         """Refuse sizes that do not divide."""
-        if self.size % self.patch:
-            raise ValueError(f"patches of {self.patch} do not tile a canvas of {self.size}; choose a divisor")
+        if any(side % self.patch for side in self.canvas):
+            raise ValueError(
+                f"patches of {self.patch} do not tile a canvas of {self.canvas}; choose a divisor"
+            )
         if self.width % (2 * self.heads):
             raise ValueError(f"width {self.width} must be a multiple of twice the {self.heads} heads")
 
     @property
-    def side(self) -> int:
-        """Patches along one side of a frame."""
-        return self.size // self.patch
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of patches in a frame."""
+        return self.canvas[0] // self.patch, self.canvas[1] // self.patch
 
 
 class Layer(nn.Module):
@@ -81,7 +83,7 @@ class VideoTransformer(nn.Module):
         self.shape = shape
         pixels, width = shape.channels * shape.patch**2, shape.width
         self.read = nn.Linear(pixels, width)
-        self.place = nn.Parameter(0.02 * torch.randn(shape.side**2, width))
+        self.place = nn.Parameter(0.02 * torch.randn(math.prod(shape.grid), width))
         self.time = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
         self.label = nn.Embedding(shape.classes, width)
         self.layers = nn.ModuleList(Layer(width, shape.heads) for _ in range(shape.depth))
@@ -103,7 +105,7 @@ class VideoTransformer(nn.Module):
         """Raw prediction for the frames of x.
 
         Args:
-            x: (B, F, C, S, S).
+            x: (B, F, C, Y, X).
             time: (B,) one time for all frames, or (B, F).
             cond: data {"label": (B,)}.
             past: (layers, 2, B, heads, K, P, E) raw keys and values of K kept frames, seen before x.
@@ -113,7 +115,7 @@ class VideoTransformer(nn.Module):
         frames = x.shape[1]
         about = self._about(time, cond, frames)
         known = frames if past is None else frames + past.shape[4]
-        by = rotation(known, self.shape.side, self.shape.width // self.shape.heads, x)
+        by = rotation(known, self.shape.grid, self.shape.width // self.shape.heads, x)
         tokens = self.read(self._patches(x)) + self.place
         kept = []
         for i, layer in enumerate(self.layers):
@@ -130,18 +132,18 @@ class VideoTransformer(nn.Module):
         return F.silu(told)
 
     def _patches(self, x: Tensor) -> Tensor:
-        """(B, F, C, S, S) -> (B, F, P, C * patch^2)."""
+        """(B, F, C, Y, X) -> (B, F, P, C * patch^2)."""
         batch, frames, channels = x.shape[:3]
-        side, patch = self.shape.side, self.shape.patch
-        cut = x.reshape(batch, frames, channels, side, patch, side, patch)
-        return cut.permute(0, 1, 3, 5, 2, 4, 6).reshape(batch, frames, side * side, -1)
+        (rows, columns), patch = self.shape.grid, self.shape.patch
+        cut = x.reshape(batch, frames, channels, rows, patch, columns, patch)
+        return cut.permute(0, 1, 3, 5, 2, 4, 6).reshape(batch, frames, rows * columns, -1)
 
     def _frames(self, tokens: Tensor) -> Tensor:
         """The inverse of :meth:`_patches`."""
         batch, frames = tokens.shape[:2]
-        side, patch, channels = self.shape.side, self.shape.patch, self.shape.channels
-        cut = tokens.view(batch, frames, side, side, channels, patch, patch).permute(0, 1, 4, 2, 5, 3, 6)
-        return cut.reshape(batch, frames, channels, side * patch, side * patch)
+        (rows, columns), patch, channels = self.shape.grid, self.shape.patch, self.shape.channels
+        cut = tokens.view(batch, frames, rows, columns, channels, patch, patch).permute(0, 1, 4, 2, 5, 3, 6)
+        return cut.reshape(batch, frames, channels, rows * patch, columns * patch)
 
 
 def _normalized(x: Tensor) -> Tensor:

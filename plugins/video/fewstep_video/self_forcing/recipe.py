@@ -121,7 +121,7 @@ def _left(config: SelfForcingConfig) -> dict[str, str]:
 
 # --- parts --------------------------------------------------------------------------------------------------------
 def _shape(config: SelfForcingConfig) -> ClipShape:
-    return ClipShape(config.clip.frames, config.clip.size)
+    return ClipShape(config.clip.frames, config.clip.height, config.clip.width)
 
 
 def _source(config: SelfForcingConfig, stage: StageConfig, teacher_forcing: bool = False) -> MovingDigits:
@@ -131,7 +131,11 @@ def _source(config: SelfForcingConfig, stage: StageConfig, teacher_forcing: bool
 def _teacher(config: SelfForcingConfig, process: Gaussian) -> Denoiser:
     sizes = config.network
     shape = NetworkShape(
-        config.clip.size, patch=sizes.patch, width=sizes.width, depth=sizes.depth, heads=sizes.heads
+        (config.clip.height, config.clip.width),
+        patch=sizes.patch,
+        width=sizes.width,
+        depth=sizes.depth,
+        heads=sizes.heads,
     )
     return Denoiser(VideoTransformer(shape), process, "edm")
 
@@ -194,7 +198,7 @@ def _evaluation(config: SelfForcingConfig, count: int, key: Key) -> Batch:
 
 def _request(config: SelfForcingConfig, options: StreamOptions, count: int, key: Key) -> Batch:
     """A stream per clip, as long as asked for."""
-    like = ClipShape(options.frames, config.clip.size).like(count)
+    like = ClipShape(options.frames, config.clip.height, config.clip.width).like(count)
     labels = torch.arange(count) % CLASSES if options.digit is None else torch.full((count,), options.digit)
     return Batch(like=like, cond=Cond(data={"label": labels}))
 
