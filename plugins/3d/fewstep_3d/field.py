@@ -90,7 +90,10 @@ class RadianceGrid(nn.Module):
         points = ray_bundle_to_ray_points(ray_bundle)
         shape = points.shape[:-1]
         found = F.grid_sample(
-            self.values().unsqueeze(0), points.reshape(1, -1, 1, 1, 3), align_corners=True, padding_mode="zeros"
+            self.values().unsqueeze(0),
+            points.reshape(1, -1, 1, 1, 3),
+            align_corners=True,
+            padding_mode="zeros",
         )
         found = found.reshape(4, *shape)
         length = 2.0 / self.points
@@ -109,7 +112,9 @@ def surface(grid: Tensor, level: float = 8.0) -> tuple[Tensor, Tensor, Tensor]:
     found, faces = marching_cubes(density.unsqueeze(0), reached, return_local_coords=False)
     cells = grid.shape[-1] - 1
     vertices = 2 * (found[0] - 1) / cells - 1
-    color = F.grid_sample(grid[1:].detach().unsqueeze(0), vertices.reshape(1, -1, 1, 1, 3), align_corners=True)
+    color = F.grid_sample(
+        grid[1:].detach().unsqueeze(0), vertices.reshape(1, -1, 1, 1, 3), align_corners=True
+    )
     return vertices, faces[0], color.reshape(3, -1).T
 
 

@@ -69,7 +69,9 @@ def scene_of(grid: Tensor, orbit: Orbit) -> RadianceGrid:
 
 def as_bytes(image: Tensor) -> np.ndarray:
     """(H, W, 3) uint8 of an image (3, H, W) in [-1, 1]."""
-    array: np.ndarray = image.detach().clamp(-1, 1).add(1).mul(127.5).round().byte().permute(1, 2, 0).cpu().numpy()
+    array: np.ndarray = (
+        image.detach().clamp(-1, 1).add(1).mul(127.5).round().byte().permute(1, 2, 0).cpu().numpy()
+    )
     return np.ascontiguousarray(array)
 
 
@@ -77,7 +79,9 @@ def png_bytes(image: Tensor, scale: int = 1) -> bytes:
     """A PNG of an image (3, H, W), every pixel ``scale`` times as large."""
     picture = Image.fromarray(as_bytes(image))
     buffer = BytesIO()
-    picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST).save(buffer, "PNG")
+    picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST).save(
+        buffer, "PNG"
+    )
     return buffer.getvalue()
 
 

@@ -27,7 +27,9 @@ def fidelity() -> Metric:
     def measure(x: Tree, batch: Batch, key: Key) -> Score:
         return bootstrap(psnr(x["image"], batch.x["image"]), key)
 
-    return Metric("psnr", "higher", measure, "dB", "Peak signal-to-noise ratio of held-out views against the mesh.")
+    return Metric(
+        "psnr", "higher", measure, "dB", "Peak signal-to-noise ratio of held-out views against the mesh."
+    )
 
 
 def overlap() -> Metric:

@@ -29,10 +29,14 @@ def _views(drawn: Mapping[str, Drawn]) -> str:
     truth = next(iter(drawn.values())).batch.x["image"]
     rows = [("truth (the mesh)", truth)] + [(name, item.x["image"]) for name, item in drawn.items()]
     body = "".join(
-        f'<tr><th scope="row">{escape(name)}</th>' + "".join(_cell(name, i, image) for i, image in enumerate(images)) + "</tr>"
+        f'<tr><th scope="row">{escape(name)}</th>'
+        + "".join(_cell(name, i, image) for i, image in enumerate(images))
+        + "</tr>"
         for name, images in rows
     )
-    return f'<div class="scroll"><table><caption>Views that no training camera saw</caption>{body}</table></div>'
+    return (
+        f'<div class="scroll"><table><caption>Views that no training camera saw</caption>{body}</table></div>'
+    )
 
 
 def _cell(name: str, number: int, image: Tensor) -> str:

@@ -50,11 +50,17 @@ class PriorNetwork(nn.Module):
     def __init__(self, width: int = 32) -> None:
         """Two resolutions; time and camera enter every block as a scale and a shift."""
         super().__init__()
-        self.embed = nn.Sequential(nn.Linear(16 + 18, 4 * width), nn.SiLU(), nn.Linear(4 * width, 4 * width), nn.SiLU())
+        self.embed = nn.Sequential(
+            nn.Linear(16 + 18, 4 * width), nn.SiLU(), nn.Linear(4 * width, 4 * width), nn.SiLU()
+        )
         self.first = nn.Conv2d(3 + 2, width, 3, padding=1)
         self.down = _Block(width, width, 4 * width)
         self.inner = nn.ModuleList(
-            [_Block(width, 2 * width, 4 * width), _Block(2 * width, 2 * width, 4 * width), _Block(2 * width, width, 4 * width)]
+            [
+                _Block(width, 2 * width, 4 * width),
+                _Block(2 * width, 2 * width, 4 * width),
+                _Block(2 * width, width, 4 * width),
+            ]
         )
         self.up = _Block(2 * width, width, 4 * width)
         self.last = nn.Conv2d(width, 3, 3, padding=1)
@@ -62,7 +68,7 @@ class PriorNetwork(nn.Module):
         nn.init.zeros_(self.last.bias)
 
     def forward(self, x: Tensor, time: Tensor, cond: Cond) -> Tensor:
-        """v (B, 3, H, H) from the state, the network time (B,) = 1000 t, and ``cond.data["angles"]`` in degrees."""
+        """V (B, 3, H, H) from the state, the network time (B,) = 1000 t, and ``cond.data["angles"]`` in degrees."""
         told = self.embed(torch.cat([_waves(time / 1000, 8), camera_features(cond.data["angles"])], 1))
         fine = self.down(self.first(torch.cat([x, _coordinates(x)], 1)), told)
         coarse = F.avg_pool2d(fine, 2)
@@ -105,7 +111,12 @@ def camera_features(angles: Tensor) -> Tensor:
     radians = torch.deg2rad(angles)
     azimuth, elevation = radians[:, :1], radians[:, 1:]
     order = torch.arange(1, 5, device=angles.device)
-    parts = [torch.sin(order * azimuth), torch.cos(order * azimuth), torch.sin(order * elevation), torch.cos(order * elevation)]
+    parts = [
+        torch.sin(order * azimuth),
+        torch.cos(order * azimuth),
+        torch.sin(order * elevation),
+        torch.cos(order * elevation),
+    ]
     return torch.cat([*parts, elevation, 2 * elevation], 1).to(angles.dtype)
 
 

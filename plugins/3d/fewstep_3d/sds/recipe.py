@@ -60,7 +60,11 @@ def build(config: SDSConfig, site: Site) -> Plan:
     """Prior, scene, misled control."""
     process, orbit = vp(), Orbit()
     views = partial(
-        true_views, Path(config.mesh) if config.mesh else BUNNY, size=config.size, orbit=orbit, folder=site.cache
+        true_views,
+        Path(config.mesh) if config.mesh else BUNNY,
+        size=config.size,
+        orbit=orbit,
+        folder=site.cache,
     )
     prior = partial(_prior, config, process, views)
     stages = [
@@ -73,7 +77,15 @@ def build(config: SDSConfig, site: Site) -> Plan:
         ),
     ]
     if config.prior == "learned" and config.teacher.kind == "train":
-        stages.insert(0, Stage("prior", lambda _: _teach(config, process, views, site), config.teacher_steps, {"average": "teacher"}))
+        stages.insert(
+            0,
+            Stage(
+                "prior",
+                lambda _: _teach(config, process, views, site),
+                config.teacher_steps,
+                {"average": "teacher"},
+            ),
+        )
     return Plan(tuple(stages), _product(config, orbit, views))
 
 
@@ -176,4 +188,3 @@ def _images_of(sampler: Sampler) -> Sampler:
             yield State({"image": state.x}, state.t)
 
     return Sampler(draw, sampler.roles)
-
