@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from fewstep.engine import execute
+from fewstep.errors import FewstepError
 from fewstep.protocol import Centered, Cond, Key, Site, Step
 from fewstep.testing.analytic import RouseTeacher, rouse_modes
 from fewstep_protein.roll import roll_times
@@ -139,10 +140,10 @@ def test_a_run_is_repeated_bit_by_bit(tmp_path: Path) -> None:
 
 
 def test_a_length_that_a_run_does_not_know_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="12, 16 beads, not 20"):
+    with pytest.raises(FewstepError, match=r"no chain of 20 beads\n.*12, 16"):
         recipe.request(RouseConfig(), RouseRequest(length=20), 2, Key(0))
 
 
 def test_a_request_for_no_chain_is_refused() -> None:
-    with pytest.raises(ValueError, match="at least one chain"):
+    with pytest.raises(FewstepError, match="0 chains were asked for"):
         recipe.request(RouseConfig(), RouseRequest(), 0, Key(0))

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fewstep.errors import FewstepError
 from fewstep.protocol import Batch, Centered, Cond, Key
 
 STEP = 0.001
@@ -152,16 +153,15 @@ def blank(lengths: Tensor, width: int | None = None) -> Batch:
     return Batch(like=torch.zeros(len(lengths), width, 3), cond=Cond(mask=length_mask(lengths, width)))
 
 
-def same_lengths(length: int, number: int) -> Tensor:
-    """(number,) equal lengths.
+def in_turn(lengths: Sequence[int], number: int) -> Tensor:
+    """(number,) the given lengths, one after the other and again.
 
     Raises:
-        ValueError: a length or number that makes no sense.
+        FewstepError: no chain is asked for.
     """
-    check_lengths(length, length)
     if number < 1:
-        raise ValueError(f"at least one chain must be asked for, got {number}")
-    return torch.full((number,), length)
+        raise FewstepError(f"{number} chains were asked for", "at least one", "--num 1")
+    return torch.tensor([lengths[i % len(lengths)] for i in range(number)])
 
 
 def length_mask(lengths: Tensor, width: int) -> Tensor:

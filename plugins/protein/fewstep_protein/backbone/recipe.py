@@ -173,4 +173,4 @@ def evaluation(config: BackboneConfig, number: int, key: Key) -> Batch:
 
 def request(options: BackboneRequest, number: int, key: Key) -> Batch:
     """Chains of the asked length."""
-    return data.blank(data.same_lengths(options.length, number))
+    return data.blank(data.in_turn((options.length,), number))

@@ -14,6 +14,7 @@ import torch
 
 from fewstep.config import load_teacher
 from fewstep.engine import assemble
+from fewstep.errors import FewstepError
 from fewstep.processes import Gaussian, flow
 from fewstep.protocol import (
     Assembly,
@@ -148,15 +149,17 @@ def product(config: RouseConfig) -> Product:
 
 
 def request(config: RouseConfig, options: RouseRequest, number: int, key: Key) -> Batch:
-    """Chains of the asked length.
+    """Chains of the asked length, or of every length in turn.
 
     Raises:
-        ValueError: a length that the run does not know, or no chain.
+        FewstepError: a length that the run does not know.
     """
     if options.length is not None and options.length not in config.lengths:
         known = ", ".join(map(str, config.lengths))
-        raise ValueError(f"this run knows chains of {known} beads, not {options.length}; ask for one of them")
-    if number < 1:
-        raise ValueError(f"at least one chain must be asked for, got {number}")
+        raise FewstepError(
+            f"this run knows no chain of {options.length} beads",
+            f"one of {known}",
+            f"--length {config.lengths[0]}, or train with -s lengths=[{known}, {options.length}]",
+        )
     lengths = (options.length,) if options.length else config.lengths
-    return data.blank(torch.tensor([lengths[i % len(lengths)] for i in range(number)]))
+    return data.blank(data.in_turn(lengths, number))
