@@ -13,7 +13,7 @@ from fewstep.commands._output import show_json, show_table
 def prove(
     recipe: Annotated[str, typer.Argument(help="Such as audio/comospeech.")],
     profile: Annotated[
-        str, typer.Option("--profile", "-p", help="The preset to prove; smoke where the recipe has it.")
+        str, typer.Option("--profile", "-p", help="The preset to prove; smoke where it has a gate.")
     ] = "",
     config: Annotated[Path | None, typer.Option("--config", "-c", help="YAML file with settings.")] = None,
     settings: Annotated[
@@ -36,7 +36,8 @@ def prove(
     from fewstep.runs.runner import run as train
 
     spec = registry().recipe(recipe).spec
-    profile = profile or ("smoke" if "smoke" in spec.presets else "default")
+    smoke = "smoke" in spec.presets and spec.gates_of("smoke")
+    profile = profile or ("smoke" if smoke else "default")
     if not spec.gates_of(profile):
         raise FewstepError(
             f"recipe {recipe!r} has no gate in profile {profile!r}, so there is nothing to prove",

@@ -93,9 +93,14 @@ def show_contenders(done: Run) -> None:
 
     if done.evaluation is None:
         return
+    head, rows = story.comparison(done.evaluation, done.product)
+    screen = console()
+    if sum(max(len(line[i]) for line in (head, *rows)) + 2 for i in range(len(head))) > screen.width:
+        # Intervals are in the report; here they would tear every number apart.
+        rows = [[cell.partition(" [")[0] for cell in row] for row in rows]
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for number, name in enumerate(story.table_head(done.product)):
+    for number, name in enumerate(head):
         table.add_column(name, justify="left" if number == 0 else "right", overflow="fold")
-    for row in story.table_rows(done.evaluation, done.product):
+    for row in rows:
         table.add_row(*map(Text, row))
-    console().print(table)
+    screen.print(table)

@@ -42,6 +42,7 @@ def _template(name: str) -> jinja2.Template:
 
 def _facts(run: Run, evaluation: Evaluation) -> dict[str, Any]:
     product, spec = run.product, run.setup.recipe.spec
+    head, rows = story.comparison(evaluation, product)
     return {
         "name": run.setup.recipe.name,
         "run_name": run.folder.name,
@@ -53,8 +54,8 @@ def _facts(run: Run, evaluation: Evaluation) -> dict[str, Any]:
         "passed": evaluation.passed,
         "proven": evaluation.passed and bool(evaluation.gates),
         "gates": [(gate, story.gate_sentence(gate)) for gate in evaluation.gates],
-        "head": story.table_head(product),
-        "rows": [[cell.partition(" [") for cell in row] for row in story.table_rows(evaluation, product)],
+        "head": head,
+        "rows": [[cell.partition(" [") for cell in row] for row in rows],
         "caption": _caption(run),
         "metrics": product.metrics,
         "quality": [Markup(chart) for chart in _quality(run, evaluation) if chart],
@@ -87,7 +88,7 @@ def _quality(run: Run, evaluation: Evaluation) -> Iterator[str]:
     for metric in story.leading_metrics(evaluation, run.product):
         scores = [(row, row.scores[metric.name]) for row in evaluation.rows]
         unit = f" ({metric.unit})" if metric.unit else ""
-        better = "lower is better" if metric.better == "lower" else "higher is better"
+        better = "↓" if metric.better == "lower" else "↑"
         for name, cost in (("network calls", "evaluations"), ("seconds", "seconds")):
             points = [
                 charts.Point(
@@ -101,7 +102,7 @@ def _quality(run: Run, evaluation: Evaluation) -> Iterator[str]:
                 for row, score in scores
             ]
             yield charts.scatter(
-                f"{metric.name} against {name}, {better}", name, f"{metric.name}{unit}", points
+                f"{metric.name} {better} against {name}", name, f"{metric.name}{unit}", points
             )
 
 

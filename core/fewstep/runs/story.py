@@ -14,7 +14,11 @@ def headline(evaluation: Evaluation, product: Product) -> str:
     if student is None:
         return f"{len(evaluation.rows)} contenders were measured on {product.samples} samples."
     metric = _leading(evaluation, product)
-    quality = f" {_capital(metric.name)}: {number(student.scores[metric.name].value)}" if metric else ""
+    quality = (
+        f" {_capital(metric.name.replace('_', ' '))}: {number(student.scores[metric.name].value)}"
+        if metric
+        else ""
+    )
     if teacher is None:
         return f"The student draws in {calls(student)}." + (f"{quality}." if quality else "")
     beside = f" against {number(teacher.scores[metric.name].value)}" if metric else ""
@@ -61,6 +65,18 @@ def table_rows(evaluation: Evaluation, product: Product) -> list[list[str]]:
         + [interval(row.scores[metric.name]) for metric in product.metrics]
         for row in evaluation.rows
     ]
+
+
+def comparison(evaluation: Evaluation, product: Product, most: int = 3) -> tuple[list[str], list[list[str]]]:
+    """Head and rows of the contender table, turned on its side when there are more metrics than ``most``.
+
+    Many numbers about a few contenders read better downwards, on a terminal as on a phone.
+    """
+    head, body = table_head(product), table_rows(evaluation, product)
+    if len(product.metrics) <= most:
+        return head, body
+    turned = [list(column) for column in zip(head, *body, strict=True)]
+    return ["", *turned[0][1:]], turned[1:]
 
 
 def interval(score: Score) -> str:

@@ -71,7 +71,7 @@ def test_prove_fails_when_the_student_did_not_learn(type_: Type) -> None:
 def test_prove_refuses_a_recipe_that_nothing_can_fail(type_: Type) -> None:
     found = type_("prove", "ring/other")
     assert isinstance(found.exception, FewstepError)
-    assert "no gate in profile 'smoke'" in str(found.exception)
+    assert "no gate in profile 'default'" in str(found.exception)
 
 
 def test_sample_writes_files_and_counts_calls(type_: Type, folder: Path) -> None:
