@@ -1,0 +1,1 @@
+"""CoMoSpeech: one-step speech by consistency distillation (Ye et al. 2023)."""

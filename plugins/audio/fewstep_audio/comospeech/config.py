@@ -1,0 +1,75 @@
+"""Settings of the recipe ``audio/comospeech``."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import model_validator
+
+from fewstep.config import RecipeConfig, Settings, setting
+from fewstep.config.objectives import AnyObjective
+
+PAPER = "Ye et al. 2023, arXiv:2305.06908"
+
+
+class SpeechConfig(Settings):
+    """What is spoken for training and evaluation. Voice and pitch are hidden from the networks."""
+
+    voices: tuple[str, ...] = setting(
+        ("en-us", "en-us+f2", "en-us+m3", "en-us+f4"), "espeak-ng voices that take turns", min_length=1
+    )
+    pitches: tuple[int, ...] = setting((35, 50, 65), "base pitches that take turns, 0 to 99", min_length=1)
+    sentences: int = setting(80, "training sentences", unit="sentences", ge=1, le=80)
+    takes: int = setting(2, "how often each is spoken, in different voices", unit="takes", ge=1, le=100)
+    held_out: int = setting(16, "sentences kept for evaluation", unit="sentences", ge=2, le=16)
+
+
+class NetworkConfig(Settings):
+    """Size of the denoiser."""
+
+    channels: int = setting(128, "width of encoder and decoder", unit="channels", ge=8, le=1024)
+    dilations: tuple[int, ...] = setting(
+        (1, 2, 4, 8, 1, 2), "one gated block each", unit="frames", min_length=1, max_length=40
+    )
+
+
+class NoiseConfig(Settings):
+    """Levels of noise; clean mels have standard deviation 0.5 in every band."""
+
+    lowest: float = setting(
+        0.02, "cleanest level; the student is the identity there", gt=0, paper="Song et al. 2023 eq. 5"
+    )
+    highest: float = setting(20.0, "noisiest level; 40 times the data", gt=0)
+    mean: float = setting(-0.8, "of ln sigma in teacher training", paper="Karras et al. 2022 table 1")
+    std: float = setting(1.4, "of ln sigma in teacher training", gt=0, paper="Karras et al. 2022 table 1")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.lowest >= self.highest:
+            raise ValueError(
+                f"noise.lowest must be below noise.highest, got {self.lowest} and {self.highest}"
+            )
+        return self
+
+
+class CoMoSpeechConfig(RecipeConfig):
+    """One-step speech by consistency distillation."""
+
+    speech: SpeechConfig = setting(SpeechConfig(), "the corpus")
+    network: NetworkConfig = setting(NetworkConfig(), "size of the denoiser")
+    noise: NoiseConfig = setting(NoiseConfig(), "levels of noise")
+    batch: int = setting(16, "crops per update", unit="crops", ge=1)
+    crop: int = setting(64, "length of a crop", unit="frames of 11.6 ms", ge=8)
+    teacher_updates: int = setting(1500, "updates of the teacher", unit="updates", ge=1)
+    teacher_lr: float = setting(1e-3, "AdamW's learning rate for teacher and durations", gt=0)
+    teacher_steps: int = setting(
+        18, "Heun steps of the teacher as it is compared", unit="steps", ge=1, le=1000
+    )
+    objective: AnyObjective = setting("consistency", "how the student learns from the teacher", paper=PAPER)
+    steps: int = setting(1, "network calls of the student", unit="calls", ge=1, le=100)
+    updates: int = setting(600, "updates of the student", unit="updates", ge=1)
+    lr: float = setting(5e-4, "AdamW's learning rate for the student and a fake, if any", gt=0)
+    target_decay: float = setting(
+        0.95, "decay of the average that sets the student's targets", ge=0, lt=1, paper=PAPER
+    )
+    average: float = setting(0.99, "decay of the averages that are kept", ge=0, lt=1)

@@ -1,0 +1,148 @@
+"""The denoiser of mel spectrograms: phones laid out in time, and a WaveNet that sees them and the noisy mel.
+
+Shape legend: B batch, M mel bands, T frames, C channels, P phones.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from fewstep.protocol import Cond
+from fewstep_audio.durations import PhoneEncoder
+from fewstep_audio.mel import Scale
+
+WAVES = 64
+"""Sinusoids of the time embedding."""
+
+
+class MelNetwork(nn.Module):
+    """Noisy mel, time and phones to the raw prediction; carries the scale of its mels.
+
+    The encoder is separate from the decoder so that a student may keep the teacher's (Ye et al. 2023 sec. 3.3).
+
+    Args:
+        bands: M.
+        channels: C.
+        dilations: of the decoder's blocks, one each.
+        scale: of the training mels; left open when weights are loaded afterwards.
+    """
+
+    def __init__(
+        self, bands: int, channels: int, dilations: tuple[int, ...], scale: Scale | None = None
+    ) -> None:
+        """The scale is a pair of buffers, so that weights and scale travel together."""
+        super().__init__()
+        self.encoder = FrameEncoder(channels)
+        self.decoder = WaveNet(bands, channels, dilations)
+        self.spread = 0.5 if scale is None else scale.spread
+        self.register_buffer("mean", torch.zeros(bands, 1) if scale is None else scale.mean.clone())
+        self.register_buffer("std", torch.ones(bands, 1) if scale is None else scale.std.clone())
+
+    mean: Tensor
+    std: Tensor
+
+    @property
+    def scale(self) -> Scale:
+        """From states to log-mel."""
+        return Scale(self.mean, self.std, self.spread)
+
+    def forward(self, x: Tensor, time: Tensor, cond: Cond) -> Tensor:
+        """(B, M, T), (B,), condition with ``at`` and ``place`` -> (B, M, T)."""
+        real = torch.ones_like(x[:, :1]) if cond.mask is None else cond.mask.to(x.dtype)
+        return self.decoder(x, time, self.encoder(cond, x.dtype), real)
+
+
+class FrameEncoder(nn.Module):
+    """The encoder's phones, spread over their frames.
+
+    Args:
+        channels: C.
+    """
+
+    def __init__(self, channels: int) -> None:
+        """Place in the phone enters linearly."""
+        super().__init__()
+        self.phones = PhoneEncoder(channels)
+        self.place = nn.Linear(2, channels)
+
+    def forward(self, cond: Cond, dtype: torch.dtype) -> Tensor:
+        """(B, C, T)."""
+        hidden = self.phones(cond.data["phones"], cond.data["stress"])
+        at = cond.data["at"][:, None].expand(-1, hidden.shape[1], -1)
+        return hidden.gather(2, at) + self.place(cond.data["place"].to(dtype)).transpose(1, 2)
+
+
+class WaveNet(nn.Module):
+    """Gated residual blocks (Kong et al. 2021 DiffWave), and a linear shortcut from input to output.
+
+    A narrow trunk of gates cannot carry the noise of 80 bands through; the shortcut W x + g(t) x can, and begins at zero.
+
+    Args:
+        bands: M.
+        channels: C.
+        dilations: one block each.
+    """
+
+    def __init__(self, bands: int, channels: int, dilations: tuple[int, ...]) -> None:
+        """The output begins at zero, so that an untrained denoiser returns c_skip x."""
+        super().__init__()
+        self.time = nn.Sequential(
+            nn.Linear(WAVES, channels), nn.SiLU(), nn.Linear(channels, channels), nn.SiLU()
+        )
+        self.inner = nn.Conv1d(bands, channels, 1)
+        self.blocks = nn.ModuleList(GatedBlock(channels, dilation) for dilation in dilations)
+        self.outer = nn.Sequential(
+            nn.Conv1d(channels, channels, 1), nn.SiLU(), _zero(nn.Conv1d(channels, bands, 1))
+        )
+        self.straight = _zero(nn.Conv1d(bands, bands, 1, bias=False))
+        self.gain = _zero(nn.Linear(channels, bands))
+
+    def forward(self, x: Tensor, time: Tensor, seen: Tensor, real: Tensor) -> Tensor:
+        """(B, M, T), (B,), (B, C, T), (B, 1, T) -> (B, M, T)."""
+        moment = self.time(sinusoids(time))
+        hidden, skips = torch.relu(self.inner(x)), torch.zeros_like(seen)
+        for block in self.blocks:
+            hidden, skip = block(hidden, moment, seen, real)
+            skips = skips + skip
+        trunk = self.outer(skips / math.sqrt(len(self.blocks)))
+        return trunk + self.straight(x) + self.gain(moment)[:, :, None] * x
+
+
+class GatedBlock(nn.Module):
+    """Dilated convolution of three frames, gated, told time and phones.
+
+    Args:
+        channels: C.
+        dilation: frames between its taps.
+    """
+
+    def __init__(self, channels: int, dilation: int) -> None:
+        """Three inputs meet before the gate."""
+        super().__init__()
+        self.moment = nn.Linear(channels, channels)
+        self.wide = nn.Conv1d(channels, 2 * channels, 3, padding=dilation, dilation=dilation)
+        self.seen = nn.Conv1d(channels, 2 * channels, 1)
+        self.out = nn.Conv1d(channels, 2 * channels, 1)
+
+    def forward(self, x: Tensor, moment: Tensor, seen: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
+        """The next hidden frames and this block's skip, both (B, C, T). Padding is silent at every depth."""
+        inner = (x + self.moment(moment)[:, :, None]) * real
+        filtered, gate = (self.wide(inner) + self.seen(seen)).chunk(2, 1)
+        residual, skip = self.out(torch.tanh(filtered) * torch.sigmoid(gate)).chunk(2, 1)
+        return (x + residual) / math.sqrt(2), skip
+
+
+def sinusoids(time: Tensor) -> Tensor:
+    """(B,) -> (B, WAVES) sines and cosines of 1000 times the time, as in CoMoSpeech's released code."""
+    rates = torch.exp(-math.log(10_000) * torch.arange(WAVES // 2, device=time.device) / (WAVES // 2 - 1))
+    angles = 1000 * time[:, None] * rates.to(time.dtype)
+    return torch.cat([angles.sin(), angles.cos()], -1)
+
+
+def _zero(module: nn.Module) -> nn.Module:
+    for parameter in module.parameters():
+        nn.init.zeros_(parameter)
+    return module

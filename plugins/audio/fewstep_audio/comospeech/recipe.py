@@ -1,0 +1,228 @@
+"""``audio/comospeech``: text to speech in one network call.
+
+A teacher learns to denoise mel spectrograms told only phones and their durations, not who speaks. A student learns to
+jump from any noise level to where the teacher's trajectory ends (Ye et al. 2023; Song et al. 2023 algorithm 2). The
+control is the teacher forced to one call: it answers with the mean over all voices, which is blurred.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from dataclasses import replace
+from functools import cache, partial
+from typing import TypeAlias
+
+import torch
+from pydantic import field_validator
+from torch import nn
+
+from fewstep.config import Settings, load_teacher, setting
+from fewstep.engine import assemble
+from fewstep.errors import FewstepError
+from fewstep.objectives import Denoising
+from fewstep.objectives.weights import edm as edm_weight
+from fewstep.processes import Gaussian, LogNormal, edm
+from fewstep.protocol import (
+    Assembly,
+    Average,
+    Batch,
+    Denoiser,
+    Group,
+    Key,
+    Linear,
+    Mix,
+    Objective,
+    Optim,
+    Plan,
+    Product,
+    Roles,
+    Sampler,
+    Shelf,
+    Site,
+    Stage,
+    State,
+    Step,
+)
+from fewstep.samplers import FewStep, heun, one_call_sampler, solver_sampler, student_sampler, student_times
+from fewstep_audio.comospeech.config import CoMoSpeechConfig
+from fewstep_audio.comospeech.network import MelNetwork
+from fewstep_audio.data import (
+    Corpus,
+    CorpusSettings,
+    SpeechSource,
+    conditioned,
+    held_out_batch,
+    laid_out,
+    load_corpus,
+)
+from fewstep_audio.durations import DurationFit, Durations
+from fewstep_audio.files import write_wavs
+from fewstep_audio.mel import MelContract
+from fewstep_audio.metrics import distance, sharpness, variance
+from fewstep_audio.panels import speech_panel
+from fewstep_audio.phones import check_text, pronounce
+from fewstep_audio.vocoder import GriffinLim
+
+_Load: TypeAlias = Callable[[], Corpus]
+
+
+class SpeechOptions(Settings):
+    """What ``fewstep sample`` may ask for."""
+
+    text: str = setting("The student says this in one step.", "what to say, in English")
+    pace: float = setting(1.0, "2 speaks twice as fast", ge=0.5, le=2.0)
+
+    @field_validator("text")
+    @classmethod
+    def _sayable(cls, given: str) -> str:
+        return check_text(given)
+
+
+def build(config: CoMoSpeechConfig, site: Site) -> Plan:
+    """Teacher and durations together, then the student."""
+    process = edm(sigma_min=config.noise.lowest, sigma_max=config.noise.highest)
+    corpus = cache(partial(load_corpus, _corpus_settings(config), site.cache))
+    taught, distilled = {"average": "teacher", "durations": "durations"}, {"average": "student"}
+    if _given(config):  # then only durations are learned first, and the stage that uses the teacher keeps it
+        taught, distilled = {"durations": "durations"}, {"average": "student", "teacher": "teacher"}
+    return Plan(
+        (
+            Stage("teacher", partial(_teach, config, process, corpus), config.teacher_updates, taught),
+            Stage("student", partial(_distill, config, process, corpus), config.updates, distilled),
+        ),
+        _product(config, corpus),
+    )
+
+
+def _given(config: CoMoSpeechConfig) -> bool:
+    return config.teacher.kind != "train"
+
+
+def _corpus_settings(config: CoMoSpeechConfig) -> CorpusSettings:
+    told = config.speech
+    return CorpusSettings(told.voices, told.pitches, told.sentences, told.takes, told.held_out)
+
+
+def _teach(config: CoMoSpeechConfig, process: Gaussian, corpus: _Load, shelf: Shelf) -> Assembly:
+    """The teacher denoises mels of unknown voices; durations are learned beside it."""
+    speech = corpus()
+    times = LogNormal(config.noise.mean, config.noise.std, process.t_min, process.t_max)
+    denoising = Denoising(times, edm_weight, role="teacher")
+    objective: Objective = DurationFit()
+    if not _given(config):
+        objective = Mix({"denoising": (1.0, denoising), "durations": (1.0, DurationFit(phase="teacher"))})
+    lr = Linear(config.teacher_lr, 0.1 * config.teacher_lr)
+    return assemble(
+        objective,
+        {"teacher": partial(_denoiser, config, process, speech), "durations": Durations},
+        _source(config, speech),
+        {"teacher": Optim((Group(lr=lr),), clip=1.0), "durations": Optim((Group(lr=lr),), clip=1.0)},
+        {"average": Average("teacher", decay=config.average)},
+    )
+
+
+def _distill(config: CoMoSpeechConfig, process: Gaussian, corpus: _Load, shelf: Shelf) -> Assembly:
+    """The student keeps the teacher's encoder and learns a decoder that needs one call."""
+    speech = corpus()
+    teacher = _teacher(config, process, speech, shelf)
+    times = student_times(process, config.steps)
+    decoder = Optim((Group(r"^net\.decoder\.", lr=config.lr),), clip=1.0)
+    return assemble(
+        config.objective.build(process),
+        {
+            "teacher": lambda: teacher,
+            "student": lambda: FewStep(_thawed(teacher.net), process, teacher.prediction, times),
+            "fake": partial(_denoiser, config, process, speech),
+        },
+        _source(config, speech),
+        {"student": decoder, "fake": Optim((Group(lr=config.lr),), clip=1.0)},
+        {
+            "target": Average("student", decay=config.target_decay, when="before"),
+            "average": Average("student", decay=config.average),
+        },
+    )
+
+
+def _teacher(config: CoMoSpeechConfig, process: Gaussian, speech: Corpus, shelf: Shelf) -> Denoiser:
+    """From the shelf if it was trained, else the given one.
+
+    Raises:
+        FewstepError: its network is not one that speaks.
+    """
+    found = shelf.get("teacher") or load_teacher(config.teacher, partial(_denoiser, config, process, speech))
+    if not isinstance(found, Denoiser) or not isinstance(found.net, MelNetwork):
+        raise FewstepError(
+            f"the teacher is {type(getattr(found, 'net', found)).__name__}",
+            "a denoiser whose net is a fewstep_audio.comospeech.network.MelNetwork",
+            "wrap your network so that it takes phones and carries the scale of its mels",
+        )
+    return found
+
+
+def _thawed(network: nn.Module) -> nn.Module:
+    """A copy that may learn."""
+    return deepcopy(network).requires_grad_(True).train()
+
+
+def _source(config: CoMoSpeechConfig, speech: Corpus) -> SpeechSource:
+    return SpeechSource(speech.training, speech.scale, config.batch, config.crop)
+
+
+def _denoiser(config: CoMoSpeechConfig, process: Gaussian, speech: Corpus) -> Denoiser:
+    told = config.network
+    net = MelNetwork(MelContract().bands, told.channels, told.dilations, speech.scale)
+    return Denoiser(net, process, "boundary")
+
+
+def _product(config: CoMoSpeechConfig, corpus: _Load) -> Product:
+    vocoder = GriffinLim()
+
+    def evaluation(count: int, key: Key) -> Batch:
+        return held_out_batch(corpus().testing[:count], corpus().scale)
+
+    def request(options: SpeechOptions, count: int, key: Key) -> Batch:
+        cond = conditioned(pronounce([options.text]) * count)
+        extra = {"texts": (options.text,) * count, "pace": options.pace}
+        return Batch(torch.zeros(1).expand(count, vocoder.contract.bands, 1), cond=cond, extra=extra)
+
+    return Product(
+        student="student",
+        contenders={
+            "teacher": spoken(solver_sampler("teacher", heun, config.teacher_steps)),
+            "student": spoken(student_sampler()),
+            "student_2step": spoken(student_sampler(steps=2)),
+            "teacher_1step": spoken(one_call_sampler("teacher")),
+        },
+        evaluation=evaluation,
+        request=request,
+        options=SpeechOptions,
+        write=partial(write_wavs, vocoder=vocoder),
+        metrics=(distance(), sharpness(), variance()),
+        panels=(speech_panel(vocoder),),
+        samples=config.speech.held_out,
+    )
+
+
+def spoken(sampler: Sampler) -> Sampler:
+    """The same sampler, from phones to log-mel: durations are predicted unless the batch has them."""
+    role = sampler.roles[0]
+
+    def draw(roles: Roles, batch: Batch, step: Step) -> Iterator[State]:
+        there = _timed(batch, roles["durations"])
+        scale = roles[role].net.scale
+        frames = there.mask.flatten(1).sum(1)
+        for state in sampler.fn(roles, there, step):
+            yield State({"mel": scale.restored(state.x), "frames": frames}, state.t)
+
+    again = sampler.with_steps
+    return Sampler(draw, (role, "durations"), None if again is None else lambda count: spoken(again(count)))
+
+
+def _timed(batch: Batch, durations: Durations) -> Batch:
+    """The batch with its frames laid out."""
+    if "at" in batch.cond.data:
+        return batch
+    cond = laid_out(batch.cond, durations.frames(batch.cond, float(batch.extra.get("pace", 1.0))))
+    like = batch.like.new_zeros(1).expand(*batch.like.shape[:2], cond.mask.shape[-1])
+    return replace(batch, like=like, cond=cond)
