@@ -95,7 +95,8 @@ def test_an_empty_scene_is_white() -> None:
 def test_the_surface_of_a_ball_is_a_sphere_of_its_radius() -> None:
     vertices, faces, color = surface(ball(32).values(), level=1.0)
     assert abs(float(vertices.norm(dim=1).mean()) - 0.5) < 0.05
-    assert faces.shape[1] == 3 and torch.allclose(color, torch.full_like(color, 0.5), atol=0.05)
+    assert faces.shape[1] == 3
+    assert torch.allclose(color, torch.full_like(color, 0.5), atol=0.05)
 
 
 def test_a_scene_survives_its_grid() -> None:

@@ -58,7 +58,8 @@ def _scene(drawn: Mapping[str, Drawn], orbit: Orbit) -> str:
     return (
         "<h3>The student is this scene</h3>"
         '<canvas id="scene-mesh" tabindex="0" role="img" style="width:100%;height:24rem;touch-action:none" '
-        f'aria-label="Mesh of the student with {len(mesh.faces)} triangles. Drag or use the arrow keys to turn, + and - to zoom."></canvas>'
+        f'aria-label="Mesh of the student with {len(mesh.faces)} triangles. '
+        'Drag or use the arrow keys to turn, + and - to zoom."></canvas>'
         "<p>Drag or use the arrow keys to turn it, + and - to zoom.</p>"
         f"<script>{VIEWER.read_text()}fewstepMesh(document.getElementById('scene-mesh'), {json.dumps(packed)});</script>"
         f'<video controls loop muted playsinline width="256" src="{data_uri("video/mp4", film)}" '

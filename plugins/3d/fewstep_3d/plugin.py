@@ -27,7 +27,19 @@ def fewstep_recipes() -> Iterable[RecipeSpec]:
             "paper": {"size": 64, "side": 128, "cameras": 1, "steps": 10_000, "lr": 0.01},
         },
         gates=(
-            Gate(metric="psnr", control="misled", at_least=18.0, profiles=("default",), why=""),
-            Gate(metric="psnr", control="misled", at_least=22.0, profiles=("smoke", "exact"), why=""),
+            Gate(
+                metric="psnr",
+                control="misled",
+                at_least=20.0,
+                profiles=("default",),
+                why="three seeds: student 22.3, misled by a wrong camera 16.4 to 16.5 dB",
+            ),
+            Gate(
+                metric="psnr",
+                control="misled",
+                at_least=21.0,
+                profiles=("smoke", "exact"),
+                why="three seeds of smoke: student 24.5 to 24.6, misled 16.7 dB",
+            ),
         ),
     )

@@ -107,7 +107,7 @@ class _Block(nn.Module):
 
 
 def camera_features(angles: Tensor) -> Tensor:
-    """(B, 18): sines and cosines of 1 to 4 times the azimuth and of the elevation, and the elevation itself twice scaled."""
+    """(B, 18): sines and cosines of 1 to 4 times azimuth and elevation, and the elevation at two scales."""
     radians = torch.deg2rad(angles)
     azimuth, elevation = radians[:, :1], radians[:, 1:]
     order = torch.arange(1, 5, device=angles.device)

@@ -1,0 +1,1 @@
+"""Score distillation of a scene."""

@@ -7,7 +7,7 @@ camera: it sees everything that the student sees, except where it stands.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -92,7 +92,9 @@ def build(config: SDSConfig, site: Site) -> Plan:
 _LEFT = {"student": "student", "teacher": "teacher"}
 
 
-def _teach(config: SDSConfig, process: Gaussian, views: partial[Tensor], site: Site) -> Assembly:
+def _teach(
+    config: SDSConfig, process: Gaussian, views: partial[Tensor], site: Site, shelf: Shelf
+) -> Assembly:
     """The prior learns to denoise random views, told their cameras."""
     angles = random_angles(config.teacher_views, site.key.at("prior views"))
     return assemble(
@@ -104,7 +106,9 @@ def _teach(config: SDSConfig, process: Gaussian, views: partial[Tensor], site: S
     )
 
 
-def _distill(config: SDSConfig, process: Gaussian, orbit: Orbit, prior: object, shelf: Shelf) -> Assembly:
+def _distill(
+    config: SDSConfig, process: Gaussian, orbit: Orbit, prior: Callable[[Shelf], nn.Module], shelf: Shelf
+) -> Assembly:
     """The scene learns from the prior; a fake, if the objective wants one, is another small network."""
     table = training_angles() if config.prior == "exact" else None
     return assemble(
