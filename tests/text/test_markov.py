@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 from fewstep.engine import AssemblyError, execute
 from fewstep.errors import FewstepError
@@ -18,6 +19,7 @@ from fewstep.testing.markov import all_sequences, divergence, entropy, sampler_l
 from fewstep_text.markov import recipe
 from fewstep_text.markov.chain import Chain, ChainSource, Lookup, law_of, with_beliefs
 from fewstep_text.markov.config import MarkovConfig, MarkovRequest
+from fewstep_text.markov.metrics import pair_entropy
 from fewstep_text.markov.network import SequenceNet
 from fewstep_text.sharp import Sharpened
 
@@ -113,6 +115,25 @@ def test_a_sample_knows_the_log_probability_that_the_student_would_give_it() -> 
 def test_the_control_with_sharp_logits_loses_entropy() -> None:
     sharp = sampler_law(Sharpened(chain().teacher, 8.0), 6, 2)
     assert entropy(sharp) < 0.9 * entropy(sampler_law(chain().teacher, 6, 2))
+
+
+def test_tokens_alone_are_measured_by_their_frequencies() -> None:
+    """8 sequences of 3 letters from 2: one seen twice, half a count for each: 2.5 / 6."""
+    law = law_of(torch.tensor([[1, 0, 1], [1, 0, 1]]), Masked(2))
+    assert float(law[5]) == pytest.approx(2.5 / 6)
+    assert float(law.sum()) == pytest.approx(1.0)
+
+
+def test_neighbors_of_a_collapsed_sampler_have_no_entropy() -> None:
+    law = torch.zeros(4**6, dtype=torch.float64)
+    law[17] = 1.0
+    assert pair_entropy(law, chain()) == pytest.approx(0.0, abs=1e-12)
+    assert pair_entropy(chain().law, chain()) == pytest.approx(2.350384, abs=1e-6)
+
+
+def test_a_chain_too_large_to_be_exact_is_refused() -> None:
+    with pytest.raises(ValidationError, match="partly hidden states"):
+        MarkovConfig(vocabulary=8, length=8)
 
 
 def test_the_recipe_measures_every_contender_with_counted_calls(tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ class Windows:
     Args:
         tokens: (N,) int64.
         length: L, tokens per window.
-        size: B, windows per batch of this rank.
+        size: B, windows per batch, all ranks together.
 
     Raises:
         FewstepError: the stream is shorter than one window.
@@ -103,7 +103,7 @@ class Windows:
 
     def batch(self, index: int, key: Key) -> Batch:
         """The ``index``-th batch: x (B, L)."""
-        x = self.draw(self.size, key.at("windows", index))
+        x = self.draw(share(self.size, key), key.at("windows", index))
         return Batch(like=torch.zeros_like(x[:1]).expand_as(x), x=x)
 
     def draw(self, count: int, key: Key) -> Tensor:
@@ -120,18 +120,19 @@ class Continuations:
         windows: windows of context + block tokens.
         block: tokens to write.
         hidden_token: id that stands where nothing is written yet.
-        openings: every so many batches the window is the block alone, so that a text can begin; 0 = never.
+        openings: share of batches whose window is the block alone, so that a text can begin.
     """
 
     windows: Windows
     block: int
     hidden_token: int
-    openings: int = 8
+    openings: float = 0.1
 
     def batch(self, index: int, key: Key) -> Batch:
-        """X (B, L) real text; ``extra["prefix"]`` and ``cond.mask`` say where the block is."""
+        """Real text x (B, L); ``extra["prefix"]`` and ``cond.mask`` say where the block is."""
         x = self.windows.batch(index, key).x
-        opens = self.openings > 0 and index % self.openings == self.openings - 1
+        # Drawn, not counted: every n-th batch would always meet the same phase of a cycle.
+        opens = float(key.at("opening", index).whole().uniform((1,))) < self.openings
         return self.ask(x[:, -self.block :] if opens else x)
 
     def ask(self, x: Tensor) -> Batch:
@@ -139,6 +140,22 @@ class Continuations:
         acts = (torch.arange(x.shape[1]) >= x.shape[1] - self.block).expand_as(x)
         prefix = torch.where(acts, self.hidden_token, x)
         return Batch(like=torch.zeros_like(x), x=x, cond=Cond(mask=acts), extra={"prefix": prefix})
+
+
+def share(size: int, key: Key) -> int:
+    """Rows of one rank out of ``size``.
+
+    Raises:
+        FewstepError: the ranks cannot have equal shares.
+    """
+    world = key.shard[1]
+    if size % world:
+        raise FewstepError(
+            f"{size} rows cannot be shared by {world} processes",
+            f"a multiple of {world}",
+            "change the batch size",
+        )
+    return size // world
 
 
 def stream(text: str, tokenizer: Tokenizer) -> Tensor:

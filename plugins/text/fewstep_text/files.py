@@ -16,12 +16,13 @@ def write_texts(x: Tree, batch: Batch, folder: Path, *, tokenizer: Tokenizer) ->
     Args:
         x: tokens (B, L), or a mapping that holds them as "tokens".
         batch: what they answer; ``extra["prefix"]`` says how they were asked to begin.
-        folder: exists already.
+        folder: made if it is absent.
         tokenizer: ids to text.
     """
     lines = [_record(row, tokenizer) for row in tokens_of(x).tolist()]
     for line, begin in zip(lines, _prefixes(batch, tokenizer, len(lines)), strict=True):
         line["prefix"] = begin
+    folder.mkdir(parents=True, exist_ok=True)
     plain, records = folder / "samples.txt", folder / "samples.jsonl"
     plain.write_text("".join(f"{line['text']}\n" for line in lines), encoding="utf-8")
     records.write_text(

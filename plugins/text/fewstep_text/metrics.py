@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fewstep.protocol import Batch, Key, Metric, Score, Tree
-from fewstep.runs import bootstrap, bootstrap_statistic
+from fewstep.runs import bootstrap
 from fewstep_text.files import tokens_of
 from fewstep_text.judge import NGrams, divergence, entropy, histogram
 
@@ -21,15 +21,13 @@ RESAMPLES = 60
 
 
 def text_metrics(judge: NGrams, block: int) -> tuple[Metric, ...]:
-    """Judged surprise, trigram distance and trigram entropy of the last ``block`` tokens of each text.
+    """Judged surprise, trigram distance and gap of trigram entropy of the last ``block`` tokens of each text.
 
-    Surprise alone can be cheated: E_q[-log p] = KL(q | p) + H(q), so a text that repeats itself scores well. Distance
-    and entropy are what such a text fails.
+    Surprise alone can be cheated: E_q[-log p] = KL(q | p) + H(q), so a text that repeats itself scores well. The
+    distance and the gap are what such a text fails.
     """
     width = block + ORDER - 1
     real = histogram(judge.tokens[None], ORDER, judge.vocabulary)
-    apart: Callable[[Tensor], float] = lambda x: divergence(_shares(x, judge.vocabulary), real)  # noqa: E731
-    varied: Callable[[Tensor], float] = lambda x: entropy(_shares(x, judge.vocabulary))  # noqa: E731
     return (
         Metric(
             "surprise",
@@ -41,16 +39,16 @@ def text_metrics(judge: NGrams, block: int) -> tuple[Metric, ...]:
         Metric(
             "trigram_distance",
             "lower",
-            partial(_statistic, apart, width),
+            partial(_distance, judge.vocabulary, real, width),
             "nats",
             "Jensen-Shannon divergence of trigram shares to unseen real text; 0 equal, 0.69 disjoint",
         ),
         Metric(
-            "trigram_entropy",
-            "higher",
-            partial(_statistic, varied, width),
+            "entropy_gap",
+            "lower",
+            partial(_gap, judge.vocabulary, width),
             "nats",
-            "entropy of trigram shares; low for text that repeats itself",
+            "how far the trigram entropy is from that of as many real texts; large for text that repeats itself",
         ),
     )
 
@@ -60,15 +58,30 @@ def _surprise(judge: NGrams, block: int, x: Tree, batch: Batch, key: Key) -> Sco
     return bootstrap(torch.from_numpy(nll.mean(1)), key)
 
 
-def _statistic(number: Callable[[Tensor], float], width: int, x: Tree, batch: Batch, key: Key) -> Score:
-    tokens = tokens_of(x)[:, -width:]
+def _distance(vocabulary: int, real: dict[int, float], width: int, x: Tree, batch: Batch, key: Key) -> Score:
+    return around(lambda rows: divergence(_shares(rows, vocabulary), real), tokens_of(x)[:, -width:], key)
 
-    def measure(rows: Tensor) -> Tensor:
-        many = rows if rows.ndim == 2 else rows[None]
-        found = torch.tensor([number(tokens[row]) for row in many], dtype=torch.float64)
-        return found if rows.ndim == 2 else found[0]
 
-    return bootstrap_statistic(measure, len(tokens), key, resamples=RESAMPLES)
+def _gap(vocabulary: int, width: int, x: Tree, batch: Batch, key: Key) -> Score:
+    aim = entropy(_shares(tokens_of(batch.x)[:, -width:], vocabulary))
+    return around(lambda rows: abs(entropy(_shares(rows, vocabulary)) - aim), tokens_of(x)[:, -width:], key)
+
+
+def around(number: Callable[[Tensor], float], tokens: Tensor, key: Key) -> Score:
+    """A statistic of whole histograms with 1.96 bootstrap standard errors to both sides.
+
+    Resampling repeats rows and so makes any histogram poorer: percentiles of the resampled values are off to one
+    side, their spread is not.
+
+    Args:
+        number: texts (N, L) to the statistic.
+        tokens: (N, L).
+        key: randomness of the resampling.
+    """
+    value = number(tokens)
+    drawn = key.at("bootstrap").whole().integers((RESAMPLES, len(tokens)), len(tokens))
+    error = float(np.std([number(tokens[rows]) for rows in drawn]))
+    return Score(value, value - 1.96 * error, value + 1.96 * error, len(tokens))
 
 
 def _shares(x: Tensor, vocabulary: int) -> dict[int, float]:

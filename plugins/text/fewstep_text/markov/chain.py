@@ -19,6 +19,7 @@ from fewstep.processes import Masked
 from fewstep.protocol import Batch, Cond, Estimate, Key, Roles, Sampler, State, Step, Tree, rows
 from fewstep.samplers import ancestral
 from fewstep.testing.markov import MarkovTeacher, all_sequences, sampler_law, sequence_law
+from fewstep_text.data import share
 from fewstep_text.sharp import Sharpened
 
 
@@ -70,7 +71,7 @@ class ChainSource:
 
     def batch(self, index: int, key: Key) -> Batch:
         """X (B, L)."""
-        x = self.chain.draw(self.size, key.at("chain", index))
+        x = self.chain.draw(share(self.size, key), key.at("chain", index))
         return Batch(like=torch.zeros_like(x[:1]).expand_as(x), x=x)
 
 
@@ -88,8 +89,17 @@ class Lookup:
 
 
 def law_of(x: Tree, process: Masked) -> Tensor:
-    """(V^L,) exact law of the contender that made these samples."""
+    """(V^L,) exact law of the contender that made these samples; their frequencies if all they are is tokens."""
+    if isinstance(x, Tensor):
+        return frequencies(x, process.vocabulary)
     return sampler_law(Lookup(process, x["beliefs"].double()), x["tokens"].shape[1], int(x["steps"][0]))
+
+
+def frequencies(x: Tensor, vocabulary: int) -> Tensor:
+    """(V^L,) shares of each sequence among samples (B, L), half a count added to every one (Jeffreys' prior)."""
+    digits = vocabulary ** torch.arange(x.shape[1] - 1, -1, -1)
+    counts = torch.bincount((x * digits).sum(1), minlength=vocabulary ** x.shape[1]).double() + 0.5
+    return counts / counts.sum()
 
 
 def with_beliefs(role: str, steps: int, length: int, sharpness: float = 1.0) -> Sampler:

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Self
+
+from pydantic import model_validator
+
 from fewstep.config import RecipeConfig, Settings, setting
 from fewstep.config.objectives import AnyObjective, RatioPolicyConfig
+
+STATES = 100_000
+"""Most states whose law is computed: a second or so per contender."""
 
 
 class MarkovConfig(RecipeConfig):
@@ -33,6 +40,16 @@ class MarkovConfig(RecipeConfig):
     critic_rate: float = setting(3e-3, "learning rate of the discriminator", gt=0)
     batch: int = setting(256, "sequences per update", unit="sequences", ge=2)
     average: float = setting(0.99, "decay of the student's running average", ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _countable(self) -> Self:
+        states = (self.vocabulary + 1) ** self.length
+        if states > STATES:
+            raise ValueError(
+                f"{self.vocabulary} letters in {self.length} places have {states} partly hidden states; at most "
+                f"{STATES} can be computed exactly. Lower vocabulary or length."
+            )
+        return self
 
 
 class MarkovRequest(Settings):

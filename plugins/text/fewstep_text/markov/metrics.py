@@ -12,7 +12,7 @@ from fewstep_text.markov.chain import Chain, law_of
 
 
 def chain_metrics(chain: Chain) -> tuple[Metric, ...]:
-    """KL both ways, and entropy as a share of the chain's own."""
+    """KL both ways, and the variety of neighboring letters."""
     return (
         Metric(
             "forward_kl",
@@ -29,13 +29,26 @@ def chain_metrics(chain: Chain) -> tuple[Metric, ...]:
             "KL(sampler | chain), exact: what the sampler makes up",
         ),
         Metric(
-            "entropy_share",
-            "higher",
-            _exact(chain, lambda q: entropy(q) / entropy(chain.law)),
-            "",
-            "entropy of the sampler over that of the chain, exact: below 1 it repeats itself",
+            "pair_entropy_gap",
+            "lower",
+            _exact(chain, lambda q: abs(pair_entropy(q, chain) - pair_entropy(chain.law, chain))),
+            "nats",
+            "how far the mean entropy of neighboring letters is from the chain's, exact; large for repetition",
         ),
     )
+
+
+def pair_entropy(law: Tensor, chain: Chain) -> float:
+    """Mean entropy (nats) of the joint law of two neighboring letters.
+
+    Args:
+        law: (V^L,) probabilities of all sequences.
+        chain: says V and L.
+    """
+    joint = law.reshape((chain.vocabulary,) * chain.length)
+    pairs = [(place, place + 1) for place in range(chain.length - 1)]
+    found = [entropy(joint.sum([d for d in range(chain.length) if d not in pair])) for pair in pairs]
+    return sum(found) / len(found)
 
 
 def _exact(chain: Chain, number: Callable[[Tensor], float]) -> Callable[[Tree, Batch, Key], Score]:
