@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from fewstep.errors import FewstepError
 from fewstep.protocol import Batch, Cond, Key
 from fewstep_video.data import GLYPH, ClipShape, MovingDigits, digits, paths, pixels, render
 from fewstep_video.files import decode, encode, write_clips
@@ -84,7 +85,7 @@ def test_every_clip_gets_its_own_named_file(tmp_path):
 
 def test_clips_that_are_not_finite_are_refused_before_anything_is_written(tmp_path):
     batch = MovingDigits(SHAPE, rows=1).batch(0, Key(0))
-    with pytest.raises(ValueError, match="NaN"):
+    with pytest.raises(FewstepError, match="NaN"):
         write_clips(batch.x * float("nan"), batch, tmp_path / "new")
     assert not (tmp_path / "new").exists()
 

@@ -7,6 +7,7 @@ import gc
 import pytest
 import torch
 
+from fewstep.errors import FewstepError
 from fewstep.protocol import Key, Step, Student
 from fewstep_video.self_forcing.masked import masked_stream, visible
 from fewstep_video.self_forcing.student import Roll, warped
@@ -203,7 +204,7 @@ def test_a_block_without_frames_is_refused():
 
 @pytest.mark.parametrize("steps", [0, 3])
 def test_steps_that_the_student_was_not_trained_for_are_refused(make_student, make_batch, steps):
-    with pytest.raises(ValueError, match="ask for 1 to 2"):
+    with pytest.raises(FewstepError, match="1 to 2 steps"):
         make_student(steps=2).sample(make_batch(2), Step.inference(KEY), steps=steps)
 
 

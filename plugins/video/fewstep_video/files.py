@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fewstep.errors import FewstepError
 from fewstep.protocol import Batch
 from fewstep_video.data import labels_of, pixels
 
@@ -74,10 +75,14 @@ def write_clips(x: Tensor, batch: Batch, folder: Path) -> Sequence[Path]:
         folder: made if it is not there.
 
     Raises:
-        ValueError: if a sample is not finite.
+        FewstepError: if a sample is not finite.
     """
     if not bool(torch.isfinite(x).all()):
-        raise ValueError("the clips hold NaN or infinity; nothing was written. Did the training diverge?")
+        raise FewstepError(
+            "the clips hold NaN or infinity; nothing was written",
+            "finite samples",
+            "look at the losses of the run: the training diverged",
+        )
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for place, (clip, label) in enumerate(zip(pixels(x), labels_of(batch).tolist(), strict=True)):

@@ -44,7 +44,12 @@ def _column(name: str, clips: Tensor, labels: list[int]) -> str:
     for place, (clip, label) in enumerate(zip(clips, labels, strict=False)):
         text = f"{name}, clip {place + 1}: digit {label}"
         cells.append(
-            player("video/mp4", encode(clip), text, attributes='controls loop muted playsinline width="128"')
+            player(
+                "video/mp4",
+                encode(clip),
+                text,
+                attributes='controls loop muted playsinline style="width:100%;max-width:16rem;image-rendering:pixelated"',
+            )
         )
         cells.append(picture(strip(clip), f"Frames of {text}", caption=False))
     return "".join(cells)

@@ -63,21 +63,21 @@ class SelfForcingConfig(RecipeConfig):
     clip: ClipConfig = setting(ClipConfig(), "what the clips are")
     network: NetworkConfig = setting(NetworkConfig(), "how large the networks are")
     roll: RollConfig = setting(RollConfig(), "how the student streams")
-    teaching: StageConfig = setting(StageConfig(steps=1500), "the teacher's training (teacher.kind train)")
+    teaching: StageConfig = setting(StageConfig(steps=1000), "the teacher's training (teacher.kind train)")
     warming: StageConfig = setting(
-        StageConfig(steps=300, lr=1e-3),
+        StageConfig(steps=150, lr=1e-3),
         "the student's start: regression with the clean past shown",
         paper="Huang et al. 2025 sec. 3.1 (teacher forcing)",
     )
-    distilling: StageConfig = setting(StageConfig(steps=160, lr=2e-4), "self forcing")
-    fake_lr: float = setting(5e-4, "AdamW's learning rate of the fake", gt=0, lt=1)
+    distilling: StageConfig = setting(StageConfig(steps=50, lr=1e-4), "self forcing")
+    fake_lr: float = setting(1e-3, "AdamW's learning rate of the fake", gt=0, lt=1)
     objective: AnyObjective = setting(
-        DMDConfig(times=TimesConfig(low=0.02, high=0.98), critic_updates=3),
+        DMDConfig(times=TimesConfig(low=0.02, high=0.98), critic_updates=5),
         "how rollouts are judged",
         paper="Huang et al. 2025 sec. 3.3",
     )
     teacher_steps: int = setting(24, "Euler steps of the teacher in the comparison", unit="steps", ge=1)
-    samples: int = setting(96, "clips in the comparison", unit="clips", ge=2)
+    samples: int = setting(64, "clips in the comparison", unit="clips", ge=2)
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

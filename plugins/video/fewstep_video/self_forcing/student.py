@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fewstep.errors import FewstepError
 from fewstep.processes import Gaussian
 from fewstep.protocol import Batch, Cond, Denoiser, Estimate, Key, Sample, Step, with_index
 from fewstep_video.self_forcing.cache import Cache
@@ -99,13 +100,14 @@ class CausalStudent(Denoiser):
             Frames (B, F, C, H, W), and the cache that also holds them (cut from the graph).
 
         Raises:
-            ValueError: if the student has not so many steps.
+            FewstepError: if the student has not so many steps.
         """
         taken = len(self.roll.times) if steps is None else steps
         if not 1 <= taken <= len(self.roll.times):
-            raise ValueError(
-                f"this student was trained to take up to {len(self.roll.times)} steps per block, not {taken}; "
-                f"ask for 1 to {len(self.roll.times)}"
+            raise FewstepError(
+                f"this student takes up to {len(self.roll.times)} steps per block; {taken} were asked for",
+                f"1 to {len(self.roll.times)} steps",
+                "ask for fewer, or train a student with more roll.steps",
             )
         frames = self._denoise(cache, noise, cond, key, taken)
         with torch.no_grad():
