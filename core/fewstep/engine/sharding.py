@@ -6,6 +6,7 @@ import copy
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
@@ -89,7 +90,6 @@ def sync_gradients(roles: Iterable[nn.Module], on: bool) -> None:
         for module in role.modules():
             if isinstance(module, FSDPModule):
                 module.set_requires_gradient_sync(on)
-                break
 
 
 def average_gradients(parameters: Iterable[Tensor], world: int) -> None:
@@ -110,11 +110,11 @@ def whole(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: v.full_tensor() if hasattr(v, "full_tensor") else v for name, v in state.items()}
 
 
-def agree(flags: Tensor) -> Tensor:
-    """The largest of all ranks' flags."""
-    if dist.is_initialized() and dist.get_world_size() > 1:
-        dist.all_reduce(flags, op=dist.ReduceOp.MAX)
-    return flags
+def agree(*flags: bool, device: torch.device) -> list[bool]:
+    """Each flag, raised if any rank raises it; every rank must call it."""
+    raised = torch.tensor(flags, dtype=torch.float32, device=device)
+    dist.all_reduce(raised, op=dist.ReduceOp.MAX)
+    return [bool(flag) for flag in raised.tolist()]
 
 
 def barrier() -> None:
