@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import torch
+from jaxtyping import Float64
 from torch import Tensor
 
 from fewstep.protocol import Key, Ramp, Step, at_step
@@ -22,7 +23,7 @@ class Uniform:
     low: Ramp | float
     high: Ramp | float
 
-    def __call__(self, shape: Sequence[int], step: Step, key: Key) -> Tensor:
+    def __call__(self, shape: Sequence[int], step: Step, key: Key) -> Float64[Tensor, ...]:
         """Times of the given shape."""
         low, high = at_step(self.low, step), at_step(self.high, step)
         return low + (high - low) * key.uniform(shape)
@@ -40,7 +41,7 @@ class LogNormal:
     low: float
     high: float
 
-    def __call__(self, shape: Sequence[int], step: Step, key: Key) -> Tensor:
+    def __call__(self, shape: Sequence[int], step: Step, key: Key) -> Float64[Tensor, ...]:
         """Times of the given shape."""
         ends = torch.tensor([self.low, self.high], dtype=torch.float64)
         return torch.exp(_truncated(self.mean, self.std, ends.log(), key.uniform(shape)))
@@ -55,7 +56,7 @@ class LogitNormal:
     low: float = 0.0
     high: float = 1.0
 
-    def __call__(self, shape: Sequence[int], step: Step, key: Key) -> Tensor:
+    def __call__(self, shape: Sequence[int], step: Step, key: Key) -> Float64[Tensor, ...]:
         """Times of the given shape."""
         ends = torch.tensor([-math.inf, math.inf], dtype=torch.float64)
         share = torch.sigmoid(_truncated(self.mean, self.std, ends, key.uniform(shape)))
@@ -72,7 +73,7 @@ class Karras:
     begin: float = 0.0
     end: float = 1.0
 
-    def __call__(self, shape: Sequence[int], step: Step, key: Key) -> Tensor:
+    def __call__(self, shape: Sequence[int], step: Step, key: Key) -> Float64[Tensor, ...]:
         """Times of the given shape; ``begin`` = 0 is the noisy end."""
         u = self.begin + (self.end - self.begin) * key.uniform(shape)
         top, bottom = self.high ** (1 / self.rho), self.low ** (1 / self.rho)
@@ -85,13 +86,15 @@ class Grid:
 
     times: tuple[float, ...]
 
-    def __call__(self, shape: Sequence[int], step: Step, key: Key) -> Tensor:
+    def __call__(self, shape: Sequence[int], step: Step, key: Key) -> Float64[Tensor, ...]:
         """Times of the given shape."""
         listed = torch.tensor(self.times, dtype=torch.float64)
         return listed[key.integers(shape, len(self.times))]
 
 
-def _truncated(mean: float, std: float, ends: Tensor, uniform: Tensor) -> Tensor:
+def _truncated(
+    mean: float, std: float, ends: Float64[Tensor, 2], uniform: Float64[Tensor, "*shape"]
+) -> Float64[Tensor, "*shape"]:
     """Normal numbers restricted to (ends[0], ends[1]) by inverting their distribution function."""
     low, high = torch.special.ndtr((ends - mean) / std)
     u = (low + (high - low) * uniform).clamp(1e-15, 1 - 1e-15)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from fewstep.protocol.geometry import Geometry
@@ -42,7 +43,7 @@ class Student(Protocol):
 class Stochastic(Student, Protocol):
     """A student whose samples carry a probability."""
 
-    def logp(self, sample: Sample, batch: Batch) -> Tensor:
+    def logp(self, sample: Sample, batch: Batch) -> Float[Tensor, "B K"]:
         """(B, K) log-probability of the sample's path, step by step, under *these* weights."""
         ...
 
@@ -69,7 +70,9 @@ class Growing(Student, Protocol):
         ...
 
 
-def pathwise(sample: Sample, direction: Tree, geometry: Geometry, weight: Tensor | float = 1.0) -> Tensor:
+def pathwise(
+    sample: Sample, direction: Tree, geometry: Geometry, weight: Float[Tensor, " B"] | float = 1.0
+) -> Float[Tensor, " "]:
     """Scalar whose gradient moves the sample against ``direction``: mean over the batch of w <coordinates, sg(d)>.
 
     The inner-product form has the gradient of 1/2 |x - sg(x - d)|^2 without assuming a flat space, and a weight
@@ -86,7 +89,9 @@ def pathwise(sample: Sample, direction: Tree, geometry: Geometry, weight: Tensor
     return (weight * geometry.inner(geometry.coordinates(sample), detach(direction))).mean()
 
 
-def reinforce(sample: Sample, reward: Tensor, baseline: Tensor | float) -> Tensor:
+def reinforce(
+    sample: Sample, reward: Float[Tensor, " B"], baseline: Float[Tensor, " B"] | float
+) -> Float[Tensor, " "]:
     """Score-function surrogate: minus the mean of (reward - baseline) log p (Williams 1992).
 
     Args:

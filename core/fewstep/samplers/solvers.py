@@ -2,7 +2,8 @@
 
 ``(model, x, times, cond, *, key) -> Iterator[State]``: x stands at times[0]; every yielded state is one step further,
 with the estimate that led there; the last state is the sample. times is a decreasing (K + 1,) float64 tensor.
-Each step costs one network call, Heun two (its last step one).
+Network calls: K for ``ancestral`` and for ``renoise`` over K times; K + 1 for ``ddim`` and ``euler``, 2 K + 1 for
+``heun``, since these end with a clean estimate at the last time.
 """
 
 from __future__ import annotations

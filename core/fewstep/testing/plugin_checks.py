@@ -57,7 +57,7 @@ def _resolves(plugin: Plugin) -> None:
     if not plugin.readiness().ready:
         return
     targets = [t for spec in plugin.recipes for t in (spec.config, spec.build)]
-    targets += [spec.target for spec in (*plugin.components, *plugin.commands)]
+    targets += [part.target for part in plugin.components] + [part.target for part in plugin.commands]
     broken = [f"{target}: {_trouble(target)}" for target in targets if _trouble(target)]
     assert not broken, "\n".join(broken)
 

@@ -188,7 +188,8 @@ def _shown(found: Rehearsal) -> None:
     with tempfile.TemporaryDirectory() as folder:
         one: Drawn = next(iter(evaluation.drawn.values()))
         files = product.write(one.x, one.batch, Path(folder) / "files")
-        assert files and all(Path(file).stat().st_size > 0 for file in files), "no native file was written"
+        assert files, "no native file was written"
+        assert all(Path(file).stat().st_size > 0 for file in files), "a native file is empty"
     for panel in product.panels:
         leaving = EXTERNAL.search(panel.render(evaluation.drawn))
         assert leaving is None, f"panel {panel.title!r} reaches outside of the page: {leaving and leaving[0]}"

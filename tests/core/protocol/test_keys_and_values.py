@@ -1,0 +1,140 @@
+"""Keys, ramps, once, and the combinations of objectives."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from fewstep.processes import edm
+from fewstep.protocol import (
+    Batch,
+    Cond,
+    Constant,
+    Guided,
+    Key,
+    Linear,
+    Sample,
+    Step,
+    at_step,
+    reinforce,
+    rows,
+)
+from fewstep.testing.analytic import GaussianTeacher
+
+
+def test_the_same_path_gives_the_same_numbers_and_another_path_others() -> None:
+    like = torch.zeros(4, 3)
+    assert torch.equal(Key(1).at("a", 2).normal(like), Key(1).at("a", 2).normal(like))
+    assert not torch.equal(Key(1).at("a", 2).normal(like), Key(1).at("a", 3).normal(like))
+    assert not torch.equal(Key(1).at("a").normal(like), Key(2).at("a").normal(like))
+
+
+def test_a_path_is_not_confused_with_its_concatenation() -> None:
+    like = torch.zeros(8)
+    assert not torch.equal(Key(0).at("a", "b").normal(like), Key(0).at("ab").normal(like))
+    assert not torch.equal(Key(0).at(1, 23).normal(like), Key(0).at(12, 3).normal(like))
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_the_rows_of_all_ranks_are_the_rows_of_one_process(world: int) -> None:
+    whole = Key(5).normal(torch.zeros(6, 2))
+    rank_rows = [Key(5, (), (rank, world)).normal(torch.zeros(6 // world, 2)) for rank in range(world)]
+    assert torch.equal(torch.cat(rank_rows), whole)
+
+
+def test_decisions_are_the_same_on_every_rank() -> None:
+    drawn = {Key(5, ("pick",), (rank, 4)).integer(1000) for rank in range(4)}
+    assert len(drawn) == 1
+
+
+def test_half_precision_noise_is_the_rounded_single_precision_noise() -> None:
+    single = Key(0).normal(torch.zeros(64))
+    assert torch.equal(Key(0).normal(torch.zeros(64, dtype=torch.bfloat16)), single.bfloat16())
+
+
+def test_drawing_never_touches_the_global_generator() -> None:
+    before = torch.get_rng_state()
+    Key(0).normal(torch.zeros(3)), Key(0).uniform((3,)), Key(0).integers((3,), 5), Key(0).permutation(4)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_choosing_among_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        Key(0).integer(0)
+
+
+def test_once_computes_once_per_cycle_with_a_key_of_the_cycle() -> None:
+    cycle, cache = Key(0).at("cycle", 3), {}
+    first = Step(3, 9, Key(0).at("phase", 0), cycle, cache)
+    second = Step(3, 9, Key(0).at("phase", 1), cycle, cache)
+    assert (
+        first.once("roll", lambda key: key)
+        == second.once("roll", lambda key: None)
+        == cycle.at("once", "roll")
+    )
+
+
+def test_ramps_reach_their_end() -> None:
+    assert at_step(Linear(1.0, 3.0, until=0.5), Step(25, 100, Key(0))) == 2.0
+    assert at_step(Linear(1.0, 3.0, until=0.5), Step(80, 100, Key(0))) == 3.0
+    assert at_step(Constant(2.0), Step.inference(Key(0))) == at_step(2.0, Step.inference(Key(0))) == 2.0
+
+
+def test_a_mapped_sample_has_no_score_function_gradient() -> None:
+    with pytest.raises(ValueError, match="no logp"):
+        reinforce(Sample(torch.zeros(2, 1)), torch.zeros(2), 0.0)
+
+
+def test_a_tree_without_tensors_has_no_rows() -> None:
+    with pytest.raises(ValueError, match="at least one tensor"):
+        rows({})
+
+
+class Centered(GaussianTeacher):
+    """A conditional teacher: its mean is the condition."""
+
+    def believe(self, xt: torch.Tensor, t: torch.Tensor, cond: Cond) -> torch.Tensor:
+        return GaussianTeacher(self.process, cond.data, 0.6).believe(xt, t, cond)
+
+
+def guided(scale: float, interval: tuple[float, float] | None = None) -> Guided:
+    teacher = Centered(edm(), 0.0, 0.6)
+    return Guided(teacher, scale, lambda cond: Cond(torch.zeros_like(cond.data)), interval)
+
+
+def ask(model: Guided, time: float, **extra: torch.Tensor) -> torch.Tensor:
+    cond = Cond(torch.ones(3, 1, dtype=torch.float64))
+    t = torch.full((3,), time, dtype=torch.float64)
+    return model(torch.full((3, 1), 0.4, dtype=torch.float64), t, cond, **extra).x0
+
+
+def test_guidance_is_u_plus_g_times_c_minus_u() -> None:
+    """Equal variances: guided by g, the mean moves from m_u to m_u + g (m_c - m_u); here from 0 to g."""
+    far = GaussianTeacher(edm(), 2.5, 0.6)
+    t = torch.full((3,), 1.3, dtype=torch.float64)
+    expected = far(torch.full((3, 1), 0.4, dtype=torch.float64), t, Cond()).x0
+    assert torch.allclose(ask(guided(2.5), 1.3), expected, atol=1e-12)
+
+
+def test_guidance_of_one_is_the_conditional_answer() -> None:
+    given = GaussianTeacher(edm(), 1.0, 0.6)
+    t = torch.full((3,), 1.3, dtype=torch.float64)
+    assert torch.equal(
+        ask(guided(1.0), 1.3), given(torch.full((3, 1), 0.4, dtype=torch.float64), t, Cond()).x0
+    )
+
+
+def test_guidance_acts_inside_its_interval_only() -> None:
+    model = guided(2.5, (1.0, 2.0))
+    assert torch.allclose(ask(model, 3.0), ask(guided(1.0), 3.0))
+    assert torch.allclose(ask(model, 1.5), ask(guided(2.5), 1.5))
+
+
+def test_a_scale_in_the_call_replaces_the_guides_own() -> None:
+    scale = torch.full((3,), 2.5, dtype=torch.float64)
+    assert torch.allclose(ask(guided(7.0), 1.3, guidance=scale), ask(guided(2.5), 1.3))
+
+
+def test_a_batch_shows_its_conditions_mask() -> None:
+    mask = torch.ones(2, 1, dtype=torch.bool)
+    assert Batch(torch.zeros(2, 3), cond=Cond(mask=mask)).mask is mask
