@@ -23,8 +23,13 @@ def test_a_batch_is_a_function_of_its_counter():
 
 def test_two_ranks_share_the_batch_of_one():
     whole = MovingDigits(SHAPE, rows=4).batch(0, Key(0))
-    halves = [MovingDigits(SHAPE, rows=2).batch(0, Key(0, shard=(rank, 2))) for rank in (0, 1)]
+    halves = [MovingDigits(SHAPE, rows=4).batch(0, Key(0, shard=(rank, 2))) for rank in (0, 1)]
     assert torch.equal(whole.x, torch.cat([half.x for half in halves]))
+
+
+def test_rows_that_ranks_cannot_share_are_refused():
+    with pytest.raises(ValueError, match="multiple of 2"):
+        MovingDigits(SHAPE, rows=3).batch(0, Key(0, shard=(0, 2)))
 
 
 def test_held_out_digits_are_never_trained_on():

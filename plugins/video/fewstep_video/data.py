@@ -73,7 +73,7 @@ class MovingDigits:
 
     Args:
         shape: of a clip.
-        rows: clips in a batch.
+        rows: clips in a batch, over all ranks together.
         stride: pixels that a digit moves per frame along an axis where it moves at all; its places are multiples.
         split: which digits; every fifth image is kept out of "train".
         teacher_forcing: also put the clean clip into the condition as "past", for causal training.
@@ -86,11 +86,20 @@ class MovingDigits:
     teacher_forcing: bool = False
 
     def batch(self, index: int, key: Key) -> Batch:
-        """The ``index``-th batch: states x (B, F, C, H, W), condition {"label": (B,)}."""
-        key = key.at("clips", index)
+        """The ``index``-th batch, this rank's rows of it: states x (B, F, C, H, W), condition {"label": (B,)}.
+
+        Raises:
+            ValueError: if the ranks cannot share the rows evenly.
+        """
+        ranks = key.shard[1]
+        if self.rows % ranks:
+            raise ValueError(
+                f"{self.rows} clips cannot be shared by {ranks} processes; choose a multiple of {ranks}"
+            )
+        rows, key = self.rows // ranks, key.at("clips", index)
         images, labels = digits(self.split)
-        chosen = key.at("image").integers((self.rows,), len(images))
-        clips = render(images[chosen], paths(self.shape, self.rows, self.stride, key), self.shape) - MEAN
+        chosen = key.at("image").integers((rows,), len(images))
+        clips = render(images[chosen], paths(self.shape, rows, self.stride, key), self.shape) - MEAN
         data = {"label": labels[chosen]}
         if self.teacher_forcing:
             data["past"] = clips

@@ -94,14 +94,17 @@ def _warm(config: SelfForcingConfig, process: Gaussian, shelf: Shelf) -> Assembl
 
 
 def _distill(config: SelfForcingConfig, process: Gaussian, shelf: Shelf) -> Assembly:
-    """The student is judged on its own rollouts."""
+    """The student is judged on its own rollouts; it never looks at the clean past that travels with the batch.
+
+    Objectives that ask it for an estimate, such as consistency, do.
+    """
     assembly = assemble(
         config.objective.build(process),
         {
             "teacher": lambda: _given_teacher(config, process, shelf),
             "student": lambda: _student_like(config, shelf["before"]),
         },
-        _source(config, config.distilling),
+        _source(config, config.distilling, teacher_forcing=True),
         {
             "student": _optim(config.distilling, betas=(0.0, 0.999)),
             "fake": _optim(config.distilling, lr=config.fake_lr, betas=(0.0, 0.999)),
