@@ -31,8 +31,9 @@ contracts: .venv/everything    ## who may import whom
 bench: .venv/everything    ## speed, as ratios measured in one run
 	for file in benchmarks/bench_*.py; do $(BIN)/python $$file || exit 1; done
 
-docs: .venv/everything    ## run the examples of the documentation and of the docstrings it is made from
-	$(BIN)/pytest -m "" --doctest-modules --doctest-glob="*.md" docs core/fewstep/plugins core/fewstep/protocol
+docs: .venv/everything    ## render docs/ to build/docs, check its links, run its examples
+	$(BIN)/python docs/build.py
+	$(BIN)/pytest -m "" --doctest-modules tests/docs core/fewstep/plugins core/fewstep/protocol
 
 clean:    ## remove what the other targets made; run folders stay
 	rm -rf .venv .venv-text build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
