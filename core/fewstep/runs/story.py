@@ -22,11 +22,16 @@ def headline(evaluation: Evaluation, product: Product) -> str:
     if teacher is None:
         return f"The student draws in {calls(student)}." + (f"{quality}." if quality else "")
     beside = f" against {number(teacher.scores[metric.name].value)}" if metric else ""
-    longer = f"{teacher.seconds / max(student.seconds, 1e-9):.3g} times as long"
-    sentence = (
-        f"The student draws in {calls(student)}; its teacher needs {teacher.evaluations} and takes {longer}."
-    )
+    sentence = f"The student draws in {calls(student)}; its teacher needs {teacher.evaluations}{_pace(student, teacher)}."
     return f"{sentence}{quality}{beside}." if quality else sentence
+
+
+def _pace(student: Row, teacher: Row) -> str:
+    """How much longer the teacher takes; where it does not, both times."""
+    ratio = teacher.seconds / max(student.seconds, 1e-9)
+    if ratio >= 1:
+        return f" and takes {ratio:.3g} times as long"
+    return f" ({number(teacher.seconds)} s against the student's {number(student.seconds)} s)"
 
 
 def verdict(evaluation: Evaluation) -> str:
