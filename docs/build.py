@@ -126,7 +126,10 @@ def build(folder: Path, out: Path) -> list[Path]:
     if problems:
         raise SystemExit("\n".join(problems))
     shutil.rmtree(out, ignore_errors=True)
-    return [_render(page, tokens, pages, folder, out) for page, tokens in pages.items()]
+    made = [_render(page, tokens, pages, folder, out) for page, tokens in pages.items()]
+    if (folder / "images").is_dir():
+        shutil.copytree(folder / "images", out / "images")
+    return made
 
 
 def _render(page: Path, tokens: list[Token], pages: dict[Path, list[Token]], folder: Path, out: Path) -> Path:

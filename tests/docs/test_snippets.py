@@ -12,6 +12,8 @@ import pytest
 import torch
 import typer
 
+from fewstep.plugins.loader import registry
+
 TOP = Path(__file__).parents[2]
 PAGES = sorted([*(TOP / "docs").rglob("*.md"), TOP / "README.md", TOP / "CONTRIBUTING.md"])
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -28,9 +30,10 @@ def blocks(page: Path, language: str) -> list[tuple[int, str]]:
 
 
 def commands(page: Path) -> list[list[str]]:
-    """Every line of the page's shell blocks that begins with ``fewstep``, as words without its comment."""
+    """Every use of the program in the page's shell blocks, as words without its comment."""
     lines = [line.strip() for _, block in blocks(page, "bash") for line in block.splitlines()]
-    return [shlex.split(line, comments=True) for line in lines if line.startswith("fewstep ")]
+    bare = [re.sub(r"^torchrun .* -m fewstep\.cli ", "fewstep ", line) for line in lines]
+    return [shlex.split(line, comments=True) for line in bare if line.startswith("fewstep ")]
 
 
 def name(page: Path) -> str:
@@ -66,6 +69,8 @@ def test_every_command_of_a_page_exists_with_its_options(page, program):
             flag for parameter in command.params for flag in (*parameter.opts, *parameter.secondary_opts)
         }
         open_ended = command.context_settings.get("ignore_unknown_options", False)
+        if words[1] in ("run", "prove", "show", "schema") and words[2].count("/") == 1:
+            assert registry().recipe(words[2]), f"{' '.join(words)}: there is no such recipe"
         for word in words[2:]:
             flag = word.partition("=")[0]
             if flag.startswith("-") and not open_ended:
