@@ -6,22 +6,20 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from engine_toys import Duel, adapter_plan, digest, site, two_stages
+from engine_toys import Duel, adapter_plan, digest, real_plans, site, two_stages
 
 from fewstep.engine import Settings, execute
 
 SETTINGS = Settings(save_every=1)
 
 
-def killer(at: int):
-    """Kill -9 this process when batch ``at`` of the second stage is asked for for the second time.
-
-    The first ask is the check before training, when ``at`` is 0; else the middle of the phase that takes it.
-    """
+def killer(at: int) -> Callable[[int], None]:
+    """Kill -9 this process in the middle of the phase that takes batch ``at`` of the second stage."""
 
     def seen(index: int) -> None:
         if index == at:
@@ -40,9 +38,11 @@ def main(folder: Path, kill_at: int, rank: int = 0, world: int = 1) -> None:
         two_stages(Duel(reset=2), dropout=dropout, seen=killer(kill_at)), here, folder, settings=SETTINGS
     )
     whole = execute(two_stages(Duel(reset=2), dropout=dropout), here)
-    adapted = execute(adapter_plan(), here)
+    others: dict[str, torch.nn.Module] = {}
+    for other in (adapter_plan(), *real_plans()):
+        others |= execute(other, here)
     torch.save(
-        {name: module.state_dict() for name, module in (whole | adapted).items()}, folder / f"shelf-{rank}.pt"
+        {name: module.state_dict() for name, module in (whole | others).items()}, folder / f"shelf-{rank}.pt"
     )
     print(json.dumps({"resumed": digest(resumed), "whole": digest(whole)}))
     if world > 1:

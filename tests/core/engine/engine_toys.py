@@ -10,10 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fewstep.objectives import SiD
+from fewstep.objectives.score_distillation import dmd
+from fewstep.processes import LogNormal, edm
 from fewstep.protocol import (
     Assembly,
     Average,
     Batch,
+    Cond,
+    Denoiser,
     Group,
     Key,
     Loss,
@@ -28,6 +33,7 @@ from fewstep.protocol import (
     Stage,
     Step,
 )
+from fewstep.samplers import FewStep
 
 
 class Generator(nn.Module):
@@ -224,7 +230,36 @@ def adapter_plan(steps: int = 4) -> Plan:
         roles = {"fake": Adapted(teacher), "teacher": teacher, "student": Generator()}
         return Assembly(roles, Duel(), Cloud(), {"student": adam(), "fake": adam()})
 
-    return plan(Stage("student", build, steps, {"student": "student", "fake": "fake"}))
+    return plan(Stage("student", build, steps, {"student": "plain", "fake": "adapted"}))
+
+
+class Net(nn.Module):
+    """A small network over a vector and its time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(3, 8), nn.SiLU(), nn.Linear(8, 2))
+
+    def forward(self, x: Tensor, t: Tensor, cond: Cond) -> Tensor:
+        return self.body(torch.cat([x, t[:, None]], 1))
+
+
+def real_plan(objective: Objective, name: str) -> Plan:
+    """Teacher, few-step student and fake under one of the core's own objectives."""
+
+    def build(shelf: Mapping[str, Any]) -> Assembly:
+        process = edm()
+        roles = {role: Denoiser(Net(), process, "edm") for role in ("teacher", "fake")}
+        roles["student"] = FewStep(Net(), process, "edm", (80.0, 1.0), pick="random")
+        return Assembly(roles, objective, Cloud(), {"student": adam(), "fake": adam()}, accumulate=2)
+
+    return plan(Stage(name, build, 3, {"student": f"{name}_student", "fake": f"{name}_fake"}))
+
+
+def real_plans() -> list[Plan]:
+    """A shared rollout, and a gradient that flows through frozen sharded roles into the student."""
+    times = LogNormal(-1.2, 1.2, 0.002, 80.0)
+    return [real_plan(dmd(times, share_rollout=True), "dmd"), real_plan(SiD(times), "sid")]
 
 
 def digest(shelf: Mapping[str, nn.Module]) -> str:

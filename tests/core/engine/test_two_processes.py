@@ -6,11 +6,13 @@ import json
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 import torch
-from engine_toys import Duel, adapter_plan, site, two_stages
+from engine_toys import Duel, adapter_plan, real_plans, site, two_stages
+from torch import Tensor, nn
 
 from fewstep.engine import execute
 
@@ -57,11 +59,19 @@ def test_two_processes_killed_and_resumed_end_bit_equal(outcome):
 
 def test_one_and_two_processes_agree_up_to_summation_order(outcome):
     folder, _ = outcome
-    one = execute(two_stages(Duel(reset=2)), site(folder)) | execute(adapter_plan(), site(folder))
+    one = execute(two_stages(Duel(reset=2)), site(folder))
+    for other in (adapter_plan(), *real_plans()):
+        one |= execute(other, site(folder))
     two = torch.load(folder / "shelf-0.pt", weights_only=True)
     assert set(one) == set(two)
-    worst = max(
-        (value - two[name][key]).abs().max() for name in one for key, value in one[name].state_dict().items()
-    )
-    # Measured 6e-8; a rank that drew its own noise instead of its rows of the common noise is off by 1e-2.
-    assert worst < 1e-6
+    # Measured 6e-8 on plain losses, 2e-7 where a gradient crosses three networks.
+    assert worst(one, two) < 1e-6
+    # Control: the same comparison with another seed's noise.
+    other = execute(two_stages(Duel(reset=2)), site(folder, seed=1))
+    assert worst(other, two) > 1e-2
+
+
+def worst(shelf: Mapping[str, nn.Module], states: Mapping[str, Mapping[str, Tensor]]) -> float:
+    """The largest difference of any tensor."""
+    pairs = [(value, states[name][key]) for name in shelf for key, value in shelf[name].state_dict().items()]
+    return max((mine - other).abs().max().item() for mine, other in pairs)
