@@ -30,7 +30,7 @@ class BackboneConfig(RecipeConfig):
     """Few-step CA backbones by score identity distillation."""
 
     objective: AnyObjective = setting(
-        SiDConfig(alpha=1.0, times=TimesConfig(low=0.1, high=0.99), share_rollout=True),
+        SiDConfig(alpha=1.0, times=TimesConfig(low=0.1, high=0.99), share_rollout=True, critic_updates=2),
         "how the student learns",
         paper="Zhou et al. 2024; Xie et al. 2025 (distilled Proteina)",
     )
@@ -43,7 +43,7 @@ class BackboneConfig(RecipeConfig):
         "per-step",
         "per-step: the fake knows which step made a sample; shared: it models their mixture, as published",
     )
-    teacher_updates: int = setting(1200, "updates of the teacher", unit="updates", ge=1)
+    teacher_updates: int = setting(1500, "updates of the teacher", unit="updates", ge=1)
     teacher_batch: int = setting(16, "chains per update of the teacher", unit="chains", ge=1)
     teacher_rate: float = setting(2e-3, "learning rate of the teacher, falling linearly to 0", gt=0)
     teacher_steps: int = setting(
@@ -51,8 +51,10 @@ class BackboneConfig(RecipeConfig):
     )
     updates: int = setting(250, "updates of the student", unit="updates", ge=1)
     batch: int = setting(16, "chains per update of the student", unit="chains", ge=1)
-    rate: float = setting(3e-4, "learning rate of the student", gt=0)
-    fake_rate: float = setting(6e-4, "learning rate of the fake", gt=0)
+    rate: float = setting(2e-4, "learning rate of the student", gt=0)
+    fake_rate: float = setting(
+        1e-3, "learning rate of the fake; a fake that lags lets the student swell", gt=0
+    )
     samples: int = setting(128, "chains drawn for the evaluation", unit="chains", ge=2)
 
     @model_validator(mode="after")

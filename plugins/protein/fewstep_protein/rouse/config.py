@@ -31,7 +31,7 @@ class RouseConfig(RecipeConfig):
     teacher_steps: int = setting(
         100, "network calls of the teacher at evaluation", unit="calls", ge=2, le=1000
     )
-    updates: int = setting(1500, "updates of the student", unit="updates", ge=1)
+    updates: int = setting(1000, "updates of the student", unit="updates", ge=1)
     batch: int = setting(256, "chains per update", unit="chains", ge=1)
     rate: float = setting(0.02, "learning rate of the student's log variances, falling linearly to 2 %", gt=0)
     fake_rate: float = setting(
