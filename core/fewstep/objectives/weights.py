@@ -26,8 +26,8 @@ def one(process: Process, t: Tensor) -> Tensor:
 def edm(process: Process, t: Tensor) -> Tensor:
     """(s^2 + s_d^2) / (s s_d)^2 with s = sigma / alpha (Karras et al. 2022 table 1)."""
     alpha, sigma = _coefficients(process, t)
-    ratio, data = sigma / alpha, float(getattr(process, "sigma_data", 1.0))
-    return (ratio.square() + data**2) / (ratio * data).square()
+    # Written as a sum, so that it has its limit 1 / s_d^2 where alpha vanishes.
+    return (alpha / sigma).square() + 1 / float(getattr(process, "sigma_data", 1.0)) ** 2
 
 
 def snr(process: Process, t: Tensor) -> Tensor:

@@ -34,7 +34,9 @@ from fewstep.objectives.ratios import (
     reverse_kl,
     softened_reverse_kl,
 )
+from fewstep.objectives.weights import edm as edm_weight
 from fewstep.objectives.weights import score
+from fewstep.processes import flow
 from fewstep.protocol import Constant, Sample
 
 V_P = 0.64 * STD**2 + 0.36
@@ -248,3 +250,7 @@ def _step(key: Any) -> Any:
     from fewstep.protocol import Step
 
     return Step(0, 10, key.at("sample"))
+
+
+def test_the_edm_weight_has_its_limit_where_no_signal_is_left() -> None:
+    assert float(edm_weight(flow(sigma_data=0.5), torch.ones(1, dtype=torch.float64))) == pytest.approx(4.0)

@@ -79,7 +79,7 @@ def test_settings_reach_the_objective() -> None:
     assert found.weight == weights.min_snr()
     assert [phase.name for phase in found.phases(0)] == ["critic"] * 5 + ["student"]
     guided = built(kind="consistency", guidance=2, guidance_to=14, teacher=True, target="self")
-    assert guided.guidance == Uniform(2, 14)
+    assert guided.guidance == Uniform(2.0, 14.0)
     assert guided.target is None
 
 
