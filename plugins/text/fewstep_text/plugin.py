@@ -54,9 +54,10 @@ def _didi() -> RecipeSpec:
         build="fewstep_text.didi.recipe:build",
         extra="text",
         paper=PAPER,
-        presets={"smoke": {"teacher_updates": 500, "updates": 240, "head_start": 80}},
+        presets={"smoke": {"teacher_updates": 500, "updates": 380, "head_start": 200, "rate": 4e-4}},
         gates=(
-            Gate(metric="surprise", control="teacher_fewstep", at_most=5.5),
-            Gate(metric="entropy_gap", control="teacher_greedy", at_most=1.2),
+            Gate(metric="surprise", control="teacher_fewstep", at_most=5.1, profiles=("smoke",), why=STUDY),
+            Gate(metric="surprise", control="teacher_fewstep", at_most=4.9, profiles=("default",), why=STUDY),
+            Gate(metric="trigram_distance", control="teacher_greedy", at_most=0.24, why=STUDY),
         ),
     )

@@ -1,4 +1,4 @@
-"""Requests: how a text begins and how long it becomes."""
+"""What contenders are asked: how a text begins, how long it becomes, in how many calls."""
 
 from __future__ import annotations
 
@@ -35,3 +35,16 @@ def prefix_batch(tokenizer: Tokenizer, text: str, length: int, number: int) -> B
     prefix = torch.full((number, length), tokenizer.size, dtype=torch.int64)
     prefix[:, : len(begin)] = torch.tensor(begin, dtype=torch.int64)
     return Batch(like=torch.zeros_like(prefix), extra={"prefix": prefix})
+
+
+def between(fewest: int, most: int) -> list[int]:
+    """Doublings of the student's calls below the teacher's: where the teacher's curve of quality is measured.
+
+    >>> between(2, 16)
+    [4, 8]
+    """
+    found = []
+    while fewest * 2 < most:
+        fewest *= 2
+        found.append(fewest)
+    return found

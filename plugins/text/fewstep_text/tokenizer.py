@@ -49,7 +49,7 @@ class Tokenizer:
             raise FewstepError(
                 f"the tokenizer does not know {', '.join(map(_named, unknown))}",
                 f"text made of {self.alphabet!r}; upper case is folded",
-                "write the text without them, or train with data.alphabet that holds them",
+                "leave them out, or train on an alphabet that holds them",
             )
         return list(self._loaded.encode(folded).ids)
 

@@ -29,7 +29,7 @@ class DidiConfig(RecipeConfig):
     """Few-step English: a masked-diffusion student by policy gradient on a learned density ratio."""
 
     objective: AnyObjective = setting(
-        RatioPolicyConfig(corruption="fresh", times=TimesConfig(low=0.05, high=0.6), smoothing=0.05),
+        RatioPolicyConfig(corruption="fresh", times=TimesConfig(low=0.1, high=0.3), smoothing=0.05),
         "how the student learns",
         paper="Zheng et al. 2025",
     )
@@ -48,10 +48,10 @@ class DidiConfig(RecipeConfig):
     teacher_rate: float = setting(3e-3, "learning rate of the teacher, falling linearly to 5 %", gt=0)
     updates: int = setting(700, "updates of the student, head start included", unit="updates", ge=1)
     head_start: int = setting(
-        100, "updates of the discriminator before the student moves", unit="updates", ge=0
+        250, "updates of the discriminator before the student moves", unit="updates", ge=0
     )
     batch: int = setting(128, "windows per update of the student", unit="windows", ge=2)
-    rate: float = setting(5e-4, "learning rate of the student, falling linearly to 10 %", gt=0)
+    rate: float = setting(3e-4, "learning rate of the student, falling linearly to 10 %", gt=0)
     critic_rate: float = setting(1e-3, "learning rate of the discriminator", gt=0)
     average: float = setting(0.98, "decay of the student's running average", ge=0, lt=1)
     judge_order: int = setting(5, "n of the n-gram judge", ge=1, le=8)

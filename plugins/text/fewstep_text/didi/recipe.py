@@ -40,7 +40,7 @@ from fewstep_text.files import write_texts
 from fewstep_text.judge import NGrams
 from fewstep_text.metrics import text_metrics
 from fewstep_text.panels import timeline_panel
-from fewstep_text.request import prefix_batch
+from fewstep_text.request import between, prefix_batch
 from fewstep_text.tokenizer import Tokenizer, byte_pairs, characters
 from fewstep_text.training import build_objective
 
@@ -163,6 +163,10 @@ def product(config: DidiConfig, corpus: Corpus) -> Product:
             "student": write("student", config.steps),
             "teacher": write("teacher", config.teacher_steps),
             "teacher_fewstep": write("teacher", config.steps),
+            **{
+                f"teacher_{steps}step": write("teacher", steps)
+                for steps in between(config.steps, config.teacher_steps)
+            },
             "teacher_greedy": write("teacher", config.steps, sharpness=8.0),
         },
         evaluation=partial(_prompts, config, corpus),

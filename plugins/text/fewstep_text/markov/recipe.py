@@ -39,7 +39,7 @@ from fewstep_text.markov.config import MarkovConfig, MarkovRequest
 from fewstep_text.markov.metrics import chain_metrics
 from fewstep_text.markov.network import SequenceNet
 from fewstep_text.panels import timeline_panel
-from fewstep_text.request import prefix_batch
+from fewstep_text.request import between, prefix_batch
 from fewstep_text.tokenizer import Tokenizer, characters
 from fewstep_text.training import build_objective
 
@@ -116,6 +116,10 @@ def product(config: MarkovConfig, chain: Chain) -> Product:
             "student": with_beliefs("student", config.steps, config.length),
             "teacher": with_beliefs("teacher", config.teacher_steps, config.length),
             "teacher_fewstep": with_beliefs("teacher", config.steps, config.length),
+            **{
+                f"teacher_{steps}step": with_beliefs("teacher", steps, config.length)
+                for steps in between(config.steps, config.teacher_steps)
+            },
             "teacher_greedy": with_beliefs("teacher", config.steps, config.length, sharpness=8.0),
         },
         evaluation=lambda number, key: _truth(chain, number, key),
