@@ -1,0 +1,14 @@
+"""The laws that core relies on, held against the protein plugin: one test per law."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+PLUGIN = "protein"
+pytestmark = pytest.mark.slow  # carries the smoke profile through, one update per stage
+
+
+def test_conformance(conformance: Callable[[], None]) -> None:
+    conformance()
