@@ -46,16 +46,17 @@ def test_windows_are_centered_masked_and_within_the_asked_lengths() -> None:
     torch.testing.assert_close(batch.x.sum(1), torch.zeros(16, 3), atol=1e-4, rtol=0)
 
 
-def test_a_batch_is_a_pure_function_of_its_key() -> None:
+def test_a_batch_is_a_pure_function_of_its_counter_and_key() -> None:
     source = data.Windows(data.split(held_out=False), size=4, shortest=12, longest=30)
-    torch.testing.assert_close(source.batch(0, Key(1)).x, source.batch(7, Key(1)).x, atol=0, rtol=0)
+    torch.testing.assert_close(source.batch(7, Key(1)).x, source.batch(7, Key(1)).x, atol=0, rtol=0)
     assert not torch.equal(source.batch(0, Key(1)).x[:, :12], source.batch(0, Key(2)).x[:, :12])
+    assert not torch.equal(source.batch(0, Key(1)).x[:, :12], source.batch(1, Key(1)).x[:, :12])
 
 
 def test_two_ranks_together_draw_the_lengths_and_windows_of_one_process() -> None:
-    whole = data.Windows(data.split(held_out=False), size=8, shortest=12, longest=30).batch(0, Key(5))
-    half = data.Windows(data.split(held_out=False), size=4, shortest=12, longest=30)
-    parts = [half.batch(0, Key(5, shard=(rank, 2))) for rank in range(2)]
+    source = data.Windows(data.split(held_out=False), size=8, shortest=12, longest=30)
+    parts = [source.batch(0, Key(5, shard=(rank, 2))) for rank in range(2)]
+    whole = source.batch(0, Key(5))
     torch.testing.assert_close(torch.cat([part.x for part in parts]), whole.x, atol=0, rtol=0)
 
 

@@ -38,6 +38,18 @@ class Key:
         """The same key as one process would see it: all ranks draw the same numbers."""
         return replace(self, shard=(0, 1))
 
+    def share(self, size: int) -> int:
+        """This rank's rows of a batch of ``size`` rows over all ranks.
+
+        Raises:
+            ValueError: if the rows cannot be shared equally.
+        """
+        if size < 1 or size % self.shard[1]:
+            raise ValueError(
+                f"a batch of {size} rows cannot be shared by {self.shard[1]} processes; make it a multiple"
+            )
+        return size // self.shard[1]
+
     def integer(self, high: int) -> int:
         """One Python integer in [0, high), the same on every rank: decisions that shape the step."""
         if high < 1:

@@ -196,6 +196,11 @@ def check_source(source: Source) -> Iterator[Check]:
         assert same(source.batch(3, key).like, source.batch(3, key).like)
         assert same(source.batch(3, key).x, source.batch(3, key).x)
 
+    def other_counters_give_other_batches() -> None:
+        shown = [[b.x, b.cond.data, b.cond.mask, b.extra] for b in (source.batch(i, key) for i in range(6))]
+        fixed = all(same(shown[0], other) for other in shown[1:])
+        assert not fixed or not tensors(shown[0]), "six counters gave one batch: draw from key.at(..., index)"
+
     def ranks_are_disjoint_and_jointly_complete() -> None:
         whole = source.batch(2, key)
         if whole.x is None or rows(whole.x) % 2:
@@ -212,6 +217,7 @@ def check_source(source: Source) -> Iterator[Check]:
 
     yield from _checks(
         the_same_counter_gives_the_same_batch,
+        other_counters_give_other_batches,
         ranks_are_disjoint_and_jointly_complete,
         the_global_generator_is_never_used,
     )

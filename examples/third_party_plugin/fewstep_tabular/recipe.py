@@ -58,7 +58,7 @@ class Rows:
     def batch(self, index: int, key: fs.Key) -> fs.Batch:
         """This rank's rows of the ``index``-th batch."""
         rows, classes, *_ = table()
-        drawn = key.at(index).integers((self.size // key.shard[1],), len(rows))
+        drawn = key.at(index).integers((key.share(self.size),), len(rows))
         return fs.Batch(like=rows[drawn], x=rows[drawn], cond=fs.Cond(classes[drawn]))
 
 

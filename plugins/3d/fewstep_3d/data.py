@@ -28,7 +28,7 @@ class ViewSource:
 
     def batch(self, index: int, key: Key) -> Batch:
         """This rank's rows of the ``index``-th batch, drawn with replacement."""
-        rows = key.at("views", index).integers((self.size // key.shard[1],), len(self.images))
+        rows = key.at("views", index).integers((key.share(self.size),), len(self.images))
         x = self.images[rows]
         return Batch(like=x, x=x, cond=camera_cond(self.angles[rows]))
 
@@ -49,7 +49,7 @@ class CameraSource:
 
     def batch(self, index: int, key: Key) -> Batch:
         """This rank's cameras of the ``index``-th batch."""
-        count, here = self.size // key.shard[1], key.at("cameras", index)
+        count, here = key.share(self.size), key.at("cameras", index)
         if self.table is None:
             cond = camera_cond(random_angles(count, here))
         else:

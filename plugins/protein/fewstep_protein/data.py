@@ -65,7 +65,7 @@ class Windows:
 
     Args:
         segments: where windows are cut from.
-        size: chains per batch (of this rank).
+        size: chains per batch, over all ranks.
         shortest: residues of the shortest window.
         longest: residues of the longest window.
         spread: how much lengths of one batch may differ.
@@ -91,12 +91,13 @@ class Windows:
 
     def batch(self, index: int, key: Key) -> Batch:
         """Chains x (B, N, 3), with their mask."""
-        lengths, width = draw_lengths(self.size, self.shortest, self.longest, self.spread, key)
-        return pad(self._cut(lengths, key), width)
+        here = key.at("windows", index)
+        lengths, width = draw_lengths(key.share(self.size), self.shortest, self.longest, self.spread, here)
+        return pad(self._cut(lengths, here), width)
 
     def _cut(self, lengths: Tensor, key: Key) -> list[Tensor]:
         """One window per length; every possible window of that length is equally likely."""
-        mark = key.at("window").uniform((self.size,))
+        mark = key.at("window").uniform((len(lengths),))
         return [self._window(int(n), float(u)) for n, u in zip(lengths, mark, strict=True)]
 
     def _window(self, length: int, mark: float) -> Tensor:
@@ -126,7 +127,8 @@ class Lengths:
 
     def batch(self, index: int, key: Key) -> Batch:
         """Shapes and masks of chains to be made."""
-        return blank(*draw_lengths(self.size, self.shortest, self.longest, self.spread, key))
+        count, here = key.share(self.size), key.at("lengths", index)
+        return blank(*draw_lengths(count, self.shortest, self.longest, self.spread, here))
 
 
 def draw_lengths(size: int, shortest: int, longest: int, spread: int, key: Key) -> tuple[Tensor, int]:

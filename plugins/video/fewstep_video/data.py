@@ -91,12 +91,7 @@ class MovingDigits:
         Raises:
             ValueError: if the ranks cannot share the rows evenly.
         """
-        ranks = key.shard[1]
-        if self.rows % ranks:
-            raise ValueError(
-                f"{self.rows} clips cannot be shared by {ranks} processes; choose a multiple of {ranks}"
-            )
-        rows, key = self.rows // ranks, key.at("clips", index)
+        rows, key = key.share(self.rows), key.at("clips", index)
         images, labels = digits(self.split)
         chosen = key.at("image").integers((rows,), len(images))
         clips = render(images[chosen], paths(self.shape, rows, self.stride, key), self.shape) - MEAN

@@ -138,3 +138,9 @@ def test_a_scale_in_the_call_replaces_the_guides_own() -> None:
 def test_a_batch_shows_its_conditions_mask() -> None:
     mask = torch.ones(2, 1, dtype=torch.bool)
     assert Batch(torch.zeros(2, 3), cond=Cond(mask=mask)).mask is mask
+
+
+def test_a_batch_that_ranks_cannot_share_is_refused() -> None:
+    assert Key(0, (), (1, 2)).share(6) == 3
+    with pytest.raises(ValueError, match="multiple"):
+        Key(0, (), (0, 4)).share(6)

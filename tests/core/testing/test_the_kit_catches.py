@@ -157,6 +157,14 @@ class Stateful:
         return Batch(x, x)
 
 
+class Stuck:
+    """Ignores its counter."""
+
+    def batch(self, index: int, key: Key) -> Batch:
+        x = key.normal(torch.zeros(4, 2))
+        return Batch(x, x)
+
+
 class Greedy:
     """Gives every rank the whole batch."""
 
@@ -169,6 +177,7 @@ class Greedy:
     ("source", "law"),
     [
         (Stateful, "the_same_counter_gives_the_same_batch"),
+        (Stuck, "other_counters_give_other_batches"),
         (Greedy, "ranks_are_disjoint_and_jointly_complete"),
     ],
 )

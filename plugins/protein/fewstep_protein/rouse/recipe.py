@@ -115,9 +115,10 @@ class Chains:
 
     def batch(self, index: int, key: Key) -> Batch:
         """Chains x (B, N, 3) with their mask."""
-        offset = key.shard[0] * self.size
-        lengths = [self.lengths[(offset + i) % len(self.lengths)] for i in range(self.size)]
-        return exact_batch(lengths, max(self.lengths), key)
+        count = key.share(self.size)
+        offset = key.shard[0] * count
+        lengths = [self.lengths[(offset + i) % len(self.lengths)] for i in range(count)]
+        return exact_batch(lengths, max(self.lengths), key.at("chains", index))
 
 
 def exact_batch(lengths: list[int], width: int, key: Key) -> Batch:

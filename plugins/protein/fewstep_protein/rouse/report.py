@@ -39,13 +39,15 @@ def rouse_metrics() -> tuple[Metric, ...]:
             "relative Frobenius error of the covariance",
         ),
         Metric(
-            "rg_ratio",
-            "higher",
-            _by_length(_rg_ratio),
+            "rg_error",
+            "lower",
+            _by_length(_rg_error),
             "",
-            "squared gyration radius over b^2 (n^2 - 1) / (6 n)",
+            "relative error of the squared gyration radius b^2 (n^2 - 1) / (6 n)",
         ),
-        Metric("bond_ratio", "higher", _by_length(_bond_ratio), "", "mean squared bond over b^2"),
+        Metric(
+            "bond_error", "lower", _by_length(_bond_error), "", "relative error of the mean squared bond b^2"
+        ),
     )
 
 
@@ -70,14 +72,14 @@ def _frobenius(found: Tensor) -> Tensor:
     return (found - exact).norm() / exact.norm()
 
 
-def _rg_ratio(found: Tensor) -> Tensor:
+def _rg_error(found: Tensor) -> Tensor:
     beads = len(found)
-    return 3 * found.diagonal().mean() / (BOND**2 * (beads**2 - 1) / (6 * beads))
+    return (3 * found.diagonal().mean() / (BOND**2 * (beads**2 - 1) / (6 * beads)) - 1).abs()
 
 
-def _bond_ratio(found: Tensor) -> Tensor:
+def _bond_error(found: Tensor) -> Tensor:
     step = found.diagonal()[1:] + found.diagonal()[:-1] - 2 * found.diagonal(1)
-    return 3 * step.mean() / BOND**2
+    return (3 * step.mean() / BOND**2 - 1).abs()
 
 
 def _by_length(of_covariance: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Batch, Key], Score]:
