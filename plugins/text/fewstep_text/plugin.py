@@ -57,7 +57,22 @@ def _didi() -> RecipeSpec:
         presets={"smoke": {"teacher_updates": 500, "updates": 380, "head_start": 200, "rate": 4e-4}},
         gates=(
             Gate(metric="surprise", control="teacher_fewstep", at_most=5.1, profiles=("smoke",), why=STUDY),
-            Gate(metric="surprise", control="teacher_fewstep", at_most=4.9, profiles=("default",), why=STUDY),
-            Gate(metric="trigram_distance", control="teacher_greedy", at_most=0.24, why=STUDY),
+            Gate(
+                metric="surprise", control="teacher_fewstep", at_most=4.65, profiles=("default",), why=STUDY
+            ),
+            Gate(
+                metric="trigram_distance",
+                control="teacher_greedy",
+                at_most=0.24,
+                profiles=("smoke",),
+                why=STUDY,
+            ),
+            Gate(
+                metric="trigram_distance",
+                control="teacher_greedy",
+                at_most=0.2,
+                profiles=("default",),
+                why=STUDY,
+            ),
         ),
     )
