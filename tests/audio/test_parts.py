@@ -18,7 +18,7 @@ from fewstep_audio.data import conditioned, laid_out
 from fewstep_audio.durations import DurationFit, Durations
 from fewstep_audio.files import mel_picture, wav_bytes, write_wavs
 from fewstep_audio.mel import MelContract, Scale
-from fewstep_audio.metrics import distance, sharpness, variance
+from fewstep_audio.metrics import detail, distance, spread
 from fewstep_audio.panels import speech_panel
 from fewstep_audio.phones import Pronunciation
 from fewstep_audio.vocoder import GriffinLim
@@ -125,19 +125,19 @@ def test_distance_is_to_the_teachers_sample_where_one_was_drawn() -> None:
     assert distance().fn(teacher, seen, Key(0)).value == 0.0
 
 
-def test_blur_and_noise_both_raise_the_sharpness_error() -> None:
+def test_blur_and_noise_both_widen_the_detail_gap() -> None:
     batch = spoken()
     mel = batch.x["mel"]
     blurred = torch.nn.functional.avg_pool1d(mel.transpose(1, 2), 21, 1, 10).transpose(1, 2)
     noisy = mel + Key(4).normal(mel)
-    assert sharpness().fn(batch.x, batch, Key(0)).value == 0.0
-    assert sharpness().fn({"mel": blurred}, batch, Key(0)).value > 0.05
-    assert sharpness().fn({"mel": noisy}, batch, Key(0)).value > 0.5
+    assert detail().fn(batch.x, batch, Key(0)).value == 0.0
+    assert detail().fn({"mel": blurred}, batch, Key(0)).value > 0.05
+    assert detail().fn({"mel": noisy}, batch, Key(0)).value > 0.5
 
 
-def test_the_variance_error_of_a_halved_signal_is_three_quarters() -> None:
+def test_the_spread_gap_of_a_halved_signal_is_three_quarters() -> None:
     batch = spoken()
-    assert variance().fn({"mel": batch.x["mel"] / 2}, batch, Key(0)).value == pytest.approx(0.75, abs=1e-6)
+    assert spread().fn({"mel": batch.x["mel"] / 2}, batch, Key(0)).value == pytest.approx(0.75, abs=1e-6)
 
 
 def test_a_wav_file_reads_back_as_it_was_written() -> None:

@@ -8,6 +8,7 @@ Shape legend: B batch, P phones, M mel bands, T frames.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -36,14 +37,16 @@ class CorpusSettings:
     Args:
         voices: espeak-ng voices; which one speaks is hidden from the networks.
         pitches: base pitches, 0 to 99; hidden as well.
+        liveliness: range of the pitch within a sentence, 0 to 99; 0 is monotone.
         sentences: how many of the package's training sentences; None = all.
         takes: how often each of them is spoken, every time in another voice or pitch.
         held_out: how many sentences are kept for evaluation.
         contract: what a spectrogram means.
     """
 
-    voices: tuple[str, ...] = ("en-us", "en-us+f2", "en-us+m3", "en-us+f4")
-    pitches: tuple[int, ...] = (35, 50, 65)
+    voices: tuple[str, ...] = ("en-us+m3", "en-us+f2")
+    pitches: tuple[int, ...] = (40, 60)
+    liveliness: int = 0
     sentences: int | None = None
     takes: int = 2
     held_out: int = HELD_OUT
@@ -59,13 +62,9 @@ class CorpusSettings:
         return self._cast(SENTENCES[len(SENTENCES) - HELD_OUT :][: self.held_out])
 
     def _cast(self, texts: Sequence[str]) -> list[Request]:
-        ways = [(voice, pitch) for voice in self.voices for pitch in self.pitches]
-        # 5 is coprime to every plausible number of ways, so that neighbors differ in voice and all ways are used.
-        return [Request(text, *_way(ways, 5 * number)) for number, text in enumerate(texts)]
-
-
-def _way(ways: Sequence[tuple[str, int]], number: int) -> tuple[str, int]:
-    return ways[number % len(ways)]
+        # Voices vary fastest, so that the takes of one sentence are in different voices.
+        ways = itertools.cycle((voice, pitch) for pitch in self.pitches for voice in self.voices)
+        return [Request(text, *way, self.liveliness) for text, way in zip(texts, ways, strict=False)]
 
 
 @dataclass(frozen=True)

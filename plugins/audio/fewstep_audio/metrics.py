@@ -28,7 +28,7 @@ def distance() -> Metric:
     return Metric("distance", "lower", measure, "dB", told)
 
 
-def sharpness() -> Metric:
+def detail() -> Metric:
     """How far the detail between neighboring bands is from the truth's."""
 
     def measure(x: Tree, batch: Batch, key: Key) -> Score:
@@ -36,10 +36,10 @@ def sharpness() -> Metric:
         return bootstrap_statistic(lambda rows: _off(mine[rows].sum(-1), true[rows].sum(-1)), len(mine), key)
 
     told = "|ratio - 1| of the mean difference between neighboring bands to the truth's; blur and noise both raise it."
-    return Metric("sharpness_error", "lower", measure, "", told)
+    return Metric("detail_gap", "lower", measure, "", told)
 
 
-def variance() -> Metric:
+def spread() -> Metric:
     """How far the variance over time and speakers is from the truth's."""
 
     def measure(x: Tree, batch: Batch, key: Key) -> Score:
@@ -51,7 +51,7 @@ def variance() -> Metric:
     told = (
         "|ratio - 1| of the mean variance of a band to the truth's; a mean over hidden voices lacks variance."
     )
-    return Metric("variance_error", "lower", measure, "", told)
+    return Metric("spread_gap", "lower", measure, "", told)
 
 
 def reference(batch: Batch) -> Tree:

@@ -16,9 +16,15 @@ class SpeechConfig(Settings):
     """What is spoken for training and evaluation. Voice and pitch are hidden from the networks."""
 
     voices: tuple[str, ...] = setting(
-        ("en-us", "en-us+f2", "en-us+m3", "en-us+f4"), "espeak-ng voices that take turns", min_length=1
+        ("en-us+m3", "en-us+f2"), "espeak-ng voices that take turns", min_length=1
     )
-    pitches: tuple[int, ...] = setting((35, 50, 65), "base pitches that take turns, 0 to 99", min_length=1)
+    pitches: tuple[int, ...] = setting((40, 60), "base pitches that take turns, 0 to 99", min_length=1)
+    liveliness: int = setting(
+        0,
+        "range of the pitch: 0 is monotone, which a small network learns in minutes; 50 is lively",
+        ge=0,
+        le=99,
+    )
     sentences: int = setting(80, "training sentences", unit="sentences", ge=1, le=80)
     takes: int = setting(2, "how often each is spoken, in different voices", unit="takes", ge=1, le=100)
     held_out: int = setting(16, "sentences kept for evaluation", unit="sentences", ge=2, le=16)
@@ -60,7 +66,7 @@ class CoMoSpeechConfig(RecipeConfig):
     noise: NoiseConfig = setting(NoiseConfig(), "levels of noise")
     batch: int = setting(16, "crops per update", unit="crops", ge=1)
     crop: int = setting(64, "length of a crop", unit="frames of 11.6 ms", ge=8)
-    teacher_updates: int = setting(1500, "updates of the teacher", unit="updates", ge=1)
+    teacher_updates: int = setting(1000, "updates of the teacher", unit="updates", ge=1)
     teacher_lr: float = setting(1e-3, "AdamW's learning rate for teacher and durations", gt=0)
     teacher_steps: int = setting(
         18, "Heun steps of the teacher as it is compared", unit="steps", ge=1, le=1000

@@ -59,7 +59,7 @@ from fewstep_audio.data import (
 from fewstep_audio.durations import DurationFit, Durations
 from fewstep_audio.files import write_wavs
 from fewstep_audio.mel import MelContract
-from fewstep_audio.metrics import distance, sharpness, variance
+from fewstep_audio.metrics import detail, distance, spread
 from fewstep_audio.panels import speech_panel
 from fewstep_audio.phones import check_text, pronounce
 from fewstep_audio.vocoder import GriffinLim
@@ -101,7 +101,9 @@ def _given(config: CoMoSpeechConfig) -> bool:
 
 def _corpus_settings(config: CoMoSpeechConfig) -> CorpusSettings:
     told = config.speech
-    return CorpusSettings(told.voices, told.pitches, told.sentences, told.takes, told.held_out)
+    return CorpusSettings(
+        told.voices, told.pitches, told.liveliness, told.sentences, told.takes, told.held_out
+    )
 
 
 def _teach(config: CoMoSpeechConfig, process: Gaussian, corpus: _Load, shelf: Shelf) -> Assembly:
@@ -198,7 +200,7 @@ def _product(config: CoMoSpeechConfig, corpus: _Load) -> Product:
         request=request,
         options=SpeechOptions,
         write=partial(write_wavs, vocoder=vocoder),
-        metrics=(distance(), sharpness(), variance()),
+        metrics=(distance(), detail(), spread()),
         panels=(speech_panel(vocoder),),
         samples=config.speech.held_out,
     )
