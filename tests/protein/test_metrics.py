@@ -39,8 +39,9 @@ def test_real_bonds_are_valid_and_shrunken_ones_are_not(real: Batch) -> None:
 
 def test_a_mirror_image_is_told_by_handedness_and_by_the_dihedrals(real: Batch) -> None:
     mirrored = real.x * torch.tensor([1.0, 1.0, -1.0])
-    assert measure("right_handed", real.x, real).value > 0.9
-    assert measure("right_handed", mirrored, real).value < 0.1
+    # Real windows were right-handed in 0.83 to 0.96 of the draws of 24 that were tried; a mirror turns the share over.
+    assert measure("right_handed", real.x, real).value > 0.6
+    assert measure("right_handed", mirrored, real).value < 0.4
     assert measure("dihedral_distance", mirrored, real).value > 0.3
     assert measure("bond_distance", mirrored, real).value == pytest.approx(0, abs=1e-5)
 
