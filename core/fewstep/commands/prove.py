@@ -42,7 +42,7 @@ def prove(
         raise FewstepError(
             f"recipe {recipe!r} has no gate in profile {profile!r}, so there is nothing to prove",
             "a recipe with a gate whose control fails",
-            f"fewstep show {recipe}   lists its gates and their profiles",
+            f"fewstep show {recipe}   # lists its gates and their profiles",
         )
     sets = [*(settings or []), *([] if seed is None else [f"seed={seed}"])]
     done = train(

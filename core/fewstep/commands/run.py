@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -80,7 +81,7 @@ def tell(done: Run, as_json: bool) -> None:
     typer.echo(f"report   {report}")
     for file in sorted(path for path in (done.folder / "samples").rglob("*") if path.is_file())[:12]:
         typer.echo(f"sample   {file}")
-    typer.echo(f"more     fewstep sample {done.folder}")
+    typer.echo(f"more     fewstep sample {shlex.quote(str(done.folder))}")
 
 
 def show_contenders(done: Run) -> None:

@@ -13,6 +13,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -149,6 +151,29 @@ def find_run(name: str, root: Path = Path("runs")) -> RunFolder:
         "a run folder (it holds run.json), or the name of a recipe that was run here",
         "fewstep run RECIPE makes one and prints its folder",
     )
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """One process at a time trains in a run folder; the system lifts the claim when the process ends, however it ends.
+
+    Raises:
+        FewstepError: another process holds it, or the folder cannot be written to.
+    """
+    with writing(folder / ".claim"):
+        file = (folder / ".claim").open("a")
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            # Some network file systems know no locks: there the claim cannot be made, and the run goes on without.
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                raise FewstepError(
+                    f"another process is running in {folder}",
+                    "one process per run folder, so that neither overwrites the other's checkpoints",
+                    "wait until it ends, or leave --resume out to begin a run of its own",
+                ) from error
+        yield
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mimetypes
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -79,7 +80,7 @@ class Run:
                 f"the run in {self.folder} is not finished (status {facts.get('status')!r})"
                 + (f"; stage {', '.join(absent)} is gone" if absent else ""),
                 "a finished run",
-                f"fewstep run {self.setup.recipe.name} --resume {self.folder}",
+                f"fewstep run {self.setup.recipe.name} --resume {shlex.quote(str(self.folder))}",
             )
         self.shelf = execute(self.plan, self.setup.site, self.folder, watch=Watch())
         return self

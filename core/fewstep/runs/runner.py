@@ -19,7 +19,7 @@ from fewstep.plugins.lifecycle import RunHooks
 from fewstep.plugins.loader import registry
 from fewstep.runs.environment import environment
 from fewstep.runs.export import export
-from fewstep.runs.folder import RunFolder
+from fewstep.runs.folder import RunFolder, claimed
 from fewstep.runs.group import agreed, joined, leads
 from fewstep.runs.handle import SHOWN, Run
 from fewstep.runs.progress import LiveProgress, PlainProgress, Teller
@@ -32,9 +32,9 @@ class InterruptedRunError(FewstepError):
     def __init__(self, run: Run) -> None:
         """Keep the run."""
         self.run = run
-        go_on = f"fewstep run {run.setup.recipe.name} --resume {run.folder}"
+        go_on = f"fewstep run {run.setup.recipe.name} --resume {shlex.quote(str(run.folder))}"
         super().__init__(
-            f"stopped; what was learned is saved in {run.folder}", "", f"{go_on}   goes on from there"
+            f"stopped; what was learned is saved in {run.folder}", "", f"{go_on}   # goes on from there"
         )
 
 
@@ -105,6 +105,14 @@ def carry_out(work: Run, *, quiet: bool = False) -> Run:
         work.shelf = execute(work.plan, work.setup.site, folder.path, settings=_pace(work))
         return work
     hooks = RunHooks(registry().plugins, strict=registry().strict)
+    with claimed(folder.path):
+        _carried_out(work, hooks, quiet, begun)
+    hooks.run_finished(work, "done")
+    return work
+
+
+def _carried_out(work: Run, hooks: RunHooks, quiet: bool, begun: float) -> None:
+    folder = work.files
     folder.note(status="running")
     hooks.run_started(work)
     with _told(work, hooks), _progress(quiet) as (watch, say):
@@ -118,8 +126,6 @@ def carry_out(work: Run, *, quiet: bool = False) -> Run:
         _files(work)
         work.report()
         folder.note(status="done", finished=_now(), seconds=round(time.monotonic() - begun, 1))
-    hooks.run_finished(work, "done")
-    return work
 
 
 class _Recorder(Watch):
@@ -206,7 +212,7 @@ def _opened(root: Path, setup: Setup) -> RunFolder:
         config_hash=setup.resolved.hash,
         parents=[setup.resolved.config.teacher.path] if setup.resolved.config.teacher.path else [],
         again=again(setup),
-        draw=f"fewstep sample {folder.path}",
+        draw=f"fewstep sample {shlex.quote(str(folder.path))}",
         stages=[],
     )
     return folder
@@ -239,7 +245,7 @@ def _reopened(path: Path, recipe: str, asked: Mapping[str, Any]) -> Run:
         raise FewstepError(
             f"{path} is a run of {made!r}, not of {recipe!r}",
             "a run of the same recipe",
-            f"fewstep run {made} --resume {path}",
+            f"fewstep run {made} --resume {shlex.quote(str(path))}",
         )
     found = reopen(folder, asked["device"])
     if any(asked[name] for name in ("profile", "file", "sets", "arguments")):
@@ -260,7 +266,8 @@ def _same(found: Setup, asked: Setup, folder: RunFolder) -> None:
     raise FewstepError(
         f"the run in {folder.path} was begun with other settings:\n" + "\n".join(changed),
         "the same settings, so that the run means one thing",
-        f"fewstep run {found.recipe.name} --resume {folder.path}   keeps its settings; leave --resume out to begin anew",
+        f"fewstep run {found.recipe.name} --resume {shlex.quote(str(folder.path))}   # keeps its settings; "
+        "leave --resume out to begin anew",
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -196,7 +197,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(ring: dict[str, str], tmp_path: Path
     assert process.returncode == 130, told
     assert "stopped; what was learned is saved" in told
     assert "Traceback" not in told
-    command = told.split("to do:")[1].split("  goes on")[0].split()
+    command = shlex.split(told.split("to do:")[1], comments=True)
     assert command[:4] == ["fewstep", "run", "ring/points", "--resume"]
     assert _facts(tmp_path)["status"] == "stopped"
     assert list((Path(command[4]) / "checkpoints").glob("student-*"))

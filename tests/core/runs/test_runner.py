@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from fewstep.errors import FewstepError
 from fewstep.plugins.loader import registry
 from fewstep.protocol import tensors
 from fewstep.runs import Run
+from fewstep.runs.folder import claimed
 from fewstep.runs.runner import InterruptedRunError
 
 pytestmark = pytest.mark.usefixtures("ring")
@@ -230,3 +232,18 @@ def test_a_panel_that_fails_costs_nothing_but_itself(finished: Run, monkeypatch:
     page = finished.report().read_text()
     assert "This panel could not be drawn: ValueError: no pixels &lt;today&gt;" in page
     assert "<audio" in page
+
+
+def test_a_folder_in_which_a_process_runs_is_refused_to_a_second_one(tmp_path: Path) -> None:
+    done = tiny(tmp_path)
+    before = {path: path.read_bytes() for path in done.folder.rglob("*") if path.is_file()}
+    with claimed(done.folder), pytest.raises(FewstepError, match="another process is running"):
+        fewstep.run("ring/points", resume=done.folder, quiet=True)
+    assert before == {path: path.read_bytes() for path in before}
+    assert fewstep.run("ring/points", resume=done.folder, quiet=True).evaluation is not None
+
+
+def test_a_command_that_is_offered_can_be_pasted_though_its_folder_has_spaces(tmp_path: Path) -> None:
+    done = tiny(tmp_path / "my runs")
+    words = shlex.split(str(InterruptedRunError(done)).split("to do:")[1], comments=True)
+    assert words == ["fewstep", "run", "ring/points", "--resume", str(done.folder)]
