@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -22,4 +23,6 @@ def new_plugin(
 
     for file in write_plugin(name, folder):
         typer.echo(f"  {file}")
-    typer.echo(f"\nnext:\n  pip install -e {folder}\n  fewstep run {name}/ring\n  fewstep check {name}")
+    typer.echo(
+        f"\nnext:\n  pip install -e {shlex.quote(str(folder))}\n  fewstep run {name}/ring\n  fewstep check {name}"
+    )

@@ -9,6 +9,7 @@ from pathlib import Path
 from string import Template
 
 from fewstep.errors import FewstepError
+from fewstep.plugins.loader import registry
 
 PLACES: Mapping[str, str] = {
     "pyproject.toml.tmpl": "pyproject.toml",
@@ -38,10 +39,17 @@ def write_plugin(name: str, folder: Path) -> list[Path]:
 
 
 def _check(name: str, folder: Path) -> None:
-    if not name.isidentifier() or name != name.lower() or keyword.iskeyword(name):
+    plain = name.isascii() and name.isidentifier() and len(name) <= 64
+    if not plain or name != name.lower() or keyword.iskeyword(name):
         raise FewstepError(
             f"{name!r} cannot name a plugin",
-            "lower case letters, digits and underscores, such as 'circle'",
+            "up to 64 lower case letters (a to z), digits and underscores, such as 'circle'",
+            "choose another",
+        )
+    if name in {plugin.name for plugin in registry().plugins}:
+        raise FewstepError(
+            f"a plugin named {name!r} is installed already",
+            "a name of its own: two plugins of one name cannot both be loaded",
             "choose another",
         )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
