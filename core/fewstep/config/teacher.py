@@ -62,7 +62,14 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         if file.suffix == ".safetensors":
             return load_file(file)
         loaded = torch.load(file, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+    except pickle.UnpicklingError as error:
+        # Torch's own text advises to run the code inside; nobody should.
+        raise FewstepError(
+            f"the teacher's weights in {file} cannot be read: it is damaged, or holds code beside tensors",
+            "a .safetensors file, or a .pt file that holds only tensors",
+            "copy or download the file again; if it was saved with code inside, save its state_dict alone",
+        ) from error
+    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError) as error:
         raise FewstepError(
             f"the teacher's weights in {file} cannot be read: {_first_line(error)}",
             "a .safetensors file, or a .pt file that holds only tensors",

@@ -69,4 +69,8 @@ class AssemblyError(FewstepError):
     def __init__(self, problems: list[str], where: str) -> None:
         """Keep the list."""
         self.problems = problems
-        super().__init__("\n".join([f"{where} cannot be trained:", *(f"  - {line}" for line in problems)]))
+        super().__init__(
+            "\n".join([f"{where} cannot be trained:", *(f"  - {line}" for line in problems)]),
+            "parts that fit each other",
+            "choose another objective, or change in the recipe what each line names",
+        )

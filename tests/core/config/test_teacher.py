@@ -73,8 +73,9 @@ def test_code_inside_a_checkpoint_is_never_run(tmp_path: Path) -> None:
             return exec, (f"open({str(tmp_path / 'sprung')!r}, 'w')",)
 
     torch.save({"weight": Trap()}, tmp_path / "teacher.pt")
-    with pytest.raises(FewstepError, match="cannot be read"):
+    with pytest.raises(FewstepError, match="cannot be read") as refused:
         check_teacher(TeacherConfig(kind="checkpoint", path=str(tmp_path / "teacher.pt")))
+    assert "weights_only" not in str(refused.value)  # torch's text would advise to run the code
     assert not (tmp_path / "sprung").exists()
 
 
