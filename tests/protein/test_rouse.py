@@ -147,3 +147,11 @@ def test_a_length_that_a_run_does_not_know_is_refused_with_the_known_ones() -> N
 def test_a_request_for_no_chain_is_refused() -> None:
     with pytest.raises(FewstepError, match="0 chains were asked for"):
         recipe.request(RouseConfig(), RouseRequest(), 0, Key(0))
+
+
+def test_contenders_whose_times_are_fixed_offer_no_choice_of_steps() -> None:
+    contenders = recipe.product(RouseConfig()).contenders
+    assert [name for name, one in contenders.items() if one.with_steps is None] == [
+        "student",
+        "teacher_fewstep",
+    ]

@@ -150,7 +150,10 @@ def product(config: BackboneConfig) -> Product:
         contenders={
             "student": student_sampler("student"),
             "teacher": solver_sampler("teacher", ddim, config.teacher_steps - 1),
-            "teacher_fewstep": solver_sampler("teacher", renoise, config.steps, as_grid(times)),
+            # These times are the student's own, so there is no choice of steps.
+            "teacher_fewstep": replace(
+                solver_sampler("teacher", renoise, config.steps, as_grid(times)), with_steps=None
+            ),
             "teacher_ode": solver_sampler("teacher", ddim, max(1, config.steps - 1)),
         },
         evaluation=partial(evaluation, config),

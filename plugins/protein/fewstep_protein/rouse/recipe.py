@@ -7,7 +7,7 @@ wrong fixed points, which this recipe exists to show.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -134,9 +134,12 @@ def product(config: RouseConfig) -> Product:
     return Product(
         student="student",
         contenders={
-            "student": student_sampler("student"),
+            # Every step has its own gains and its own time, so neither of these has a choice of steps.
+            "student": replace(student_sampler("student"), with_steps=None),
             "teacher": solver_sampler("teacher", ddim, config.teacher_steps - 1),
-            "teacher_fewstep": solver_sampler("teacher", renoise, config.steps, as_grid(times)),
+            "teacher_fewstep": replace(
+                solver_sampler("teacher", renoise, config.steps, as_grid(times)), with_steps=None
+            ),
             "teacher_ode": solver_sampler("teacher", ddim, max(1, config.steps - 1)),
         },
         evaluation=lambda number, key: Chains(config.lengths, number).batch(0, key),
