@@ -31,7 +31,6 @@ class WineConfig(RecipeConfig):
     batch: int = setting(128, "rows per update", unit="rows", ge=1)
     teacher_steps: int = setting(2000, "updates of the teacher", unit="updates", ge=1)
     steps: int = setting(1500, "updates of the student", unit="updates", ge=1)
-    width: int = setting(128, "hidden units", ge=4)
 
 
 class Wanted(Settings):
@@ -56,7 +55,6 @@ class Rows:
     size: int
 
     def batch(self, index: int, key: fs.Key) -> fs.Batch:
-        """This rank's rows of the ``index``-th batch."""
         rows, classes, *_ = table()
         drawn = key.at(index).integers((key.share(self.size),), len(rows))
         return fs.Batch(like=rows[drawn], x=rows[drawn], cond=fs.Cond(classes[drawn]))
@@ -65,7 +63,7 @@ class Rows:
 class Network(nn.Module):
     """Row, log-noise level and class to a row."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int = 128) -> None:
         super().__init__()
         self.classes = nn.Embedding(CULTIVARS, width)
         self.time = nn.Linear(8, width)
@@ -73,7 +71,6 @@ class Network(nn.Module):
         self.rest = nn.Sequential(nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 13))
 
     def forward(self, x: Tensor, time: Tensor, cond: fs.Cond) -> Tensor:
-        """(B, 13)."""
         waves = time[:, None] * torch.tensor([1.0, 2.0, 4.0, 8.0])
         told = self.time(torch.cat([waves.sin(), waves.cos()], 1)) + self.classes(cond.data)
         return self.rest(self.first(x) + told)
@@ -83,7 +80,7 @@ def build(config: WineConfig, site: fs.Site) -> fs.Plan:
     """Train a teacher on the table, distill it, compare on fresh rows."""
 
     def make() -> fs.Denoiser:
-        return fs.Denoiser(Network(config.width), edm(sigma_data=1.0, sigma_max=20.0), "boundary")
+        return fs.Denoiser(Network(), edm(sigma_data=1.0, sigma_max=20.0), "boundary")
 
     teach = fs.Stage("teacher", lambda _: _teach(config, make), config.teacher_steps, {"average": "teacher"})
     leaves = {"student": "student", "teacher": "teacher"}
@@ -92,8 +89,7 @@ def build(config: WineConfig, site: fs.Site) -> fs.Plan:
 
 
 def _teach(config: WineConfig, make: Callable[[], fs.Denoiser]) -> fs.Assembly:
-    process = make().process
-    law = LogNormal(-0.4, 1.4, process.t_min, process.t_max)
+    law = LogNormal(-0.4, 1.4, low=0.002, high=20.0)
     optim, average = {"teacher": _adam(3e-3)}, {"average": fs.Average("teacher", 0.99)}
     objective = Denoising(law, weights.edm, role="teacher")
     return assemble(objective, {"teacher": make}, Rows(config.batch), optim, average)
@@ -103,7 +99,7 @@ def _distill(config: WineConfig, make: Callable[[], fs.Denoiser], shelf: fs.Shel
     process = make().process
     roles = {
         "teacher": lambda: shelf.get("teacher") or load_teacher(config.teacher, make),
-        "student": lambda: FewStep(Network(config.width), process, "boundary", (process.t_max,)),
+        "student": lambda: FewStep(Network(), process, "boundary", (process.t_max,)),
         "fake": make,
     }
     optim = {"student": _adam(1e-3), "fake": _adam(2e-3)}

@@ -1,5 +1,3 @@
-"""The laws that core relies on: one test per law."""
-
 PLUGIN = "tabular"
 
 
