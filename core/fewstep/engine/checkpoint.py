@@ -87,10 +87,16 @@ class Store:
         return target
 
     def latest(self) -> Path | None:
-        """The newest good checkpoint."""
+        """The newest good checkpoint: the one pointed at, or, where that was removed, the newest that is left."""
         pointer = self.checkpoints / "latest"
-        found = self.checkpoints / pointer.read_text() if pointer.is_file() else None
-        return found if found and found.is_dir() else None
+        named = pointer.read_text().strip() if pointer.is_file() else ""
+        if named and (self.checkpoints / named).is_dir():
+            return self.checkpoints / named
+        return max(self._whole(), key=lambda path: path.stat().st_mtime, default=None)
+
+    def _whole(self) -> list[Path]:
+        """All checkpoints; a draft gets its name only when every process has written its part."""
+        return [p for p in self.checkpoints.iterdir() if p.is_dir() and not p.name.startswith(".")]
 
     def cursor(self, stage: str) -> tuple[Path, Cursor] | None:
         """The newest checkpoint, if it stands in this stage.
@@ -110,16 +116,17 @@ class Store:
             cursor = Cursor(**json.loads(mine.read_text()))
         except (ValueError, TypeError) as error:
             raise CheckpointError(
-                f"{mine} is damaged: {error}", todo=f"remove {path} and `latest` beside it"
+                f"{mine} is damaged: {error}",
+                todo=f"remove {path}; the run then goes on from the one before it",
             ) from error
         return (path, cursor) if cursor.stage == stage else None
 
     def _prune(self, newest: str) -> None:
         """Forget the oldest; drafts are what a killed save left."""
-        found = sorted((p for p in self.checkpoints.iterdir() if p.is_dir()), key=lambda p: p.stat().st_mtime)
-        old = [p for p in found if not p.name.startswith(".") and p.name != newest]
-        drafts = [p for p in found if p.name.startswith(".draft-")]
-        for path in old[: max(0, len(old) + 1 - max(1, self.keep))] + drafts:
+        found = sorted(self._whole(), key=lambda path: path.stat().st_mtime)
+        old = [path for path in found if path.name != newest]
+        drafts = self.checkpoints.glob(".draft-*")
+        for path in [*old[: max(0, len(old) + 1 - max(1, self.keep))], *drafts]:
             shutil.rmtree(path, ignore_errors=True)
 
     def finish(self, stage: str, leaves: Mapping[str, Mapping[str, Tensor]]) -> Path:
@@ -175,8 +182,21 @@ def _readable(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, CheckpointException, RuntimeError, ValueError, EOFError) as error:
-        todo = "resume with the plan that wrote it, or remove it to begin the stage again"
-        raise CheckpointError(f"checkpoint {path} cannot be read: {error}", "the same roles", todo) from error
+        todo = (
+            "resume with the plan that wrote it; if the file is damaged, remove the checkpoint: "
+            "the run then goes on from the one before it"
+        )
+        raise CheckpointError(
+            f"checkpoint {path} cannot be read: {_reason(error)}", "the same roles", todo
+        ) from error
+
+
+def _reason(error: BaseException) -> str:
+    """What failed, in one line: torch's own text for a checkpoint is the traces of all ranks."""
+    if isinstance(error, CheckpointException) and error.failures:
+        rank, (cause, _) = next(iter(error.failures.items()))
+        return f"process {rank}: {type(cause).__name__} {cause}".rstrip()
+    return str(error) or type(error).__name__
 
 
 @contextmanager
@@ -188,7 +208,7 @@ def _clear(target: Path, state: str, draft: Path | None = None) -> Iterator[None
         if draft is not None:
             shutil.rmtree(draft, ignore_errors=True)
         todo = "free some space or choose a writable folder, then run it again: it goes on from there"
-        raise CheckpointError(f"cannot write {target}: {error}\n  {state}", todo=todo) from error
+        raise CheckpointError(f"cannot write {target}: {_reason(error)}\n  {state}", todo=todo) from error
 
 
 def _fresh(folder: Path) -> None:

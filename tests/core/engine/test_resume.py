@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -172,3 +173,36 @@ def _press_at(at):
             os.kill(os.getpid(), signal.SIGINT)
 
     return press
+
+
+def stopped_late(folder: Path) -> list[Path]:
+    """Checkpoints of a run that stopped in its last stage, oldest first."""
+    asked = iter(range(1000))
+
+    def press(index: int) -> None:
+        if next(asked) == 8:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Stopped):
+        execute(two_stages(steps=4, seen=press), site(folder), folder, settings=Settings(save_every=1))
+    return sorted((folder / "checkpoints").glob("student-*"))
+
+
+def test_a_cut_checkpoint_is_refused_in_a_few_lines_without_a_trace(tmp_path):
+    newest = stopped_late(tmp_path)[-1]
+    for file in newest.glob("*.distcp"):
+        file.write_bytes(file.read_bytes()[:50])
+    with pytest.raises(CheckpointError, match="remove the checkpoint") as refused:
+        execute(two_stages(steps=4), site(tmp_path), tmp_path)
+    assert "Traceback" not in str(refused.value)
+    assert len(str(refused.value).splitlines()) == 3
+
+
+def test_where_the_newest_checkpoint_was_removed_the_run_goes_on_from_the_one_before(tmp_path):
+    newest = stopped_late(tmp_path)[-1]
+    shutil.rmtree(newest)
+    ear = Ear()
+    resumed = execute(two_stages(steps=4), site(tmp_path), tmp_path, watch=ear)
+    assert [stage for stage, _ in ear.begun] == ["student"]
+    assert ear.begun[0][1] > 0
+    assert digest(resumed) == digest(execute(two_stages(steps=4), site(tmp_path)))
