@@ -13,15 +13,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from fewstep.errors import FewstepError as FewstepError
     from fewstep.plugins.loader import recipes as recipes
     from fewstep.runs import load as load
     from fewstep.runs import run as run
 
 __version__ = "0.1.0"
 
-_HOMES = {"run": "fewstep.runs", "load": "fewstep.runs", "recipes": "fewstep.plugins.loader"}
+_HOMES = {
+    "FewstepError": "fewstep.errors",
+    "load": "fewstep.runs",
+    "recipes": "fewstep.plugins.loader",
+    "run": "fewstep.runs",
+}
 
-__all__ = ["__version__", "load", "recipes", "run"]
+__all__ = ["FewstepError", "__version__", "load", "recipes", "run"]
 
 
 def __getattr__(name: str) -> object:

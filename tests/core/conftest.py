@@ -26,9 +26,9 @@ def ring_distribution(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def ring(ring_distribution: Path) -> Iterator[dict[str, str]]:
-    """The ring plugin alone, in this process; the value is the environment for another one."""
+    """The ring plugin alone, in this module's process; the value is the environment for another one."""
     patch = pytest.MonkeyPatch()
     patch.syspath_prepend(ring_distribution)
     patch.setenv("FEWSTEP_PLUGINS", "ring")

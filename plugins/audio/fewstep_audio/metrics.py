@@ -24,7 +24,10 @@ def distance() -> Metric:
     def measure(x: Tree, batch: Batch, key: Key) -> Score:
         return bootstrap(mean_distance(x["mel"], reference(batch)["mel"], batch.mask), key)
 
-    told = "Mean difference from the many-step teacher's spectrogram for the same noise (from the truth if none was drawn)."
+    told = (
+        "Mean difference from the many-step teacher's spectrogram for the same noise (from the truth if none was drawn). "
+        "A student of several steps draws fresh noise in between and cannot be compared so."
+    )
     return Metric("distance", "lower", measure, "dB", told)
 
 
