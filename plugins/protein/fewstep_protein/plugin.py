@@ -13,7 +13,10 @@ ROUSE = (
     "three seeds gave 0.013 to 0.018 by default and 0.016 to 0.027 in smoke; sampling alone gives about 0.015"
 )
 CLASHES = "students gave 0.04 to 0.09, the teacher in as few calls 0.7 to 2.0"
-BONDS = "three seeds of smoke: students 0.27 to 0.35, the teacher in as few calls 0.01 to 0.16; default, two seeds: 0.50 and 0.54 against at most 0.35"
+BONDS = (
+    "three seeds of smoke: students 0.27 to 0.35, the teacher in as few calls 0.01 to 0.16; "
+    "default, two seeds: 0.50 and 0.54 against at most 0.35"
+)
 SIZES = "students gave 0.2 and 1.1 angstrom, the teacher in as few calls 5.4 and 5.5"
 
 
