@@ -114,6 +114,24 @@ def _roles(assembly: Assembly) -> Iterator[str]:
             lacks = [n for n in dir(role.kind) if not n.startswith("_") and not hasattr(module, n)]
             reason = f"it has no {', '.join(lacks)}" if lacks else f"it is a {type(module).__name__}"
             yield f"role {name!r} must be a {role.kind.__name__}, but {reason}"
+        elif module is not None:
+            yield from _able(name, role, module)
+
+
+def _able(name: str, role: Role, module: nn.Module) -> Iterator[str]:
+    """What a module of the right kind still cannot do."""
+    lacks = sorted(role.accepts - frozenset(getattr(module, "accepts", ())))
+    if lacks:
+        yield (
+            f"role {name!r} must take the optional input {', '.join(lacks)}, which its network does not declare in "
+            "`accepts`"
+        )
+    process = getattr(module, "process", None)
+    if role.process is not None and not isinstance(process, role.process):
+        yield (
+            f"role {name!r} needs a process with {role.process.__name__}'s methods; "
+            f"{type(process).__name__} has not all of them"
+        )
 
 
 def _phases(assembly: Assembly) -> Iterator[str]:

@@ -25,6 +25,8 @@ class Role:
         trainable: False = frozen; its hash is compared at the end of the stage.
         reset_every: cycles between returns to ``init``.
         optional: the assembly may leave it out.
+        accepts: optional inputs that the module must take ("to", "guidance", "features"); read from its ``accepts``.
+        process: what its process must be able to do, such as ``Flow``; None = any process will do.
     """
 
     kind: type = nn.Module
@@ -32,6 +34,8 @@ class Role:
     trainable: bool = True
     reset_every: int | None = None
     optional: bool = False
+    accepts: frozenset[str] = frozenset()
+    process: type | None = None
 
 
 @dataclass(frozen=True)
@@ -203,7 +207,8 @@ def _both(name: str, a: Role, b: Role) -> Role:
         raise ValueError(f"role {name!r} means {a} in one objective and {b} in another; rename one")
     init, reset = next(iter(origins), None), next(iter(resets), None)
     kind = b.kind if a.kind in (nn.Module, Denoiser) else a.kind
-    return Role(kind, init, a.trainable, reset, a.optional and b.optional)
+    process = b.process if a.process is None else a.process
+    return Role(kind, init, a.trainable, reset, a.optional and b.optional, a.accepts | b.accepts, process)
 
 
 def _merged(phase: Phase, cycles: Sequence[Sequence[Phase]]) -> Phase:

@@ -1,31 +1,20 @@
-"""Every registered objective with small roles, for the invariances: a new one gets them by a line in CASES."""
+"""Every registered objective with small roles, for the invariances.
+
+A new objective gets them by a line in the ``CASES`` of its family's ``cases_<family>.py``; those files are found here.
+"""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from dataclasses import dataclass
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
-from objective_toys import At
 from torch import Tensor, nn
 
-from fewstep.objectives import (
-    Consistency,
-    Coupled,
-    Denoising,
-    GridPairs,
-    RatioPolicy,
-    Segment,
-    SiD,
-    diff_instruct,
-    dmd,
-    sds,
-    segment_ends,
-    vsd,
-)
-from fewstep.objectives.ratios import jensen_shannon
 from fewstep.processes import Karras, Masked, Uniform, edm
 from fewstep.protocol import Batch, Cond, Denoiser, Key
 from fewstep.samplers import FewStep, FewStepTokens
@@ -37,18 +26,31 @@ TIMES = (10.0, 1.0)
 
 
 class Pointwise(nn.Module):
-    """(B, L, 2) -> (B, L, 2), every position on its own, with the time and the step that made the sample."""
+    """(B, L, 2) -> (B, L, 2), every position on its own, with all that a network may be told."""
+
+    accepts = frozenset({"to", "guidance", "features"})
 
     def __init__(self, seed: int, width: int = 2) -> None:
         super().__init__()
-        self.inner, self.outer = nn.Linear(4, 8).double(), nn.Linear(8, width).double()
+        self.inner, self.outer = nn.Linear(6, 8).double(), nn.Linear(8, width).double()
         fill(self, seed)
 
-    def forward(self, x: Tensor, time: Tensor, cond: Cond) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        time: Tensor,
+        cond: Cond,
+        to: Tensor | None = None,
+        guidance: Tensor | None = None,
+        features: tuple[int, ...] = (),
+    ) -> Any:
+        """Feature 0 is the hidden layer (B, L, 8)."""
         index = torch.zeros(len(x)) if cond.index is None else cond.index
-        beside = torch.stack([time, index.to(time.dtype)], 1)[:, None].expand(-1, x.shape[1], -1)
-        found: Tensor = self.outer(torch.tanh(self.inner(torch.cat([x, beside], -1))))
-        return found
+        told = (time, index, time if to is None else to, torch.ones(len(x)) if guidance is None else guidance)
+        beside = torch.stack([value.to(time.dtype) for value in told], 1)[:, None].expand(-1, x.shape[1], -1)
+        hidden = torch.tanh(self.inner(torch.cat([x, beside], -1)))
+        out: Tensor = self.outer(hidden)
+        return (out, (hidden,)) if features else out
 
 
 class TokenNet(nn.Module):
@@ -92,16 +94,36 @@ class Case:
         objective: made once.
         roles: fresh modules at every call.
         batch: real and padded positions, masked.
+        through_judges: phases whose gradient runs into networks that they do not update, by design; the engine keeps
+            those parameters out of it.
     """
 
     objective: Any
     roles: Callable[[], dict[str, nn.Module]]
     batch: Callable[[], Batch]
+    through_judges: frozenset[str] = field(default_factory=frozenset)
 
 
-def points(objective: Any) -> Case:
+def points(
+    objective: Any,
+    through_judges: tuple[str, ...] = (),
+    extra: Mapping[str, Callable[[], nn.Module]] | None = None,
+    fields: Callable[[Tensor], dict[str, Any]] = lambda x: {},
+    **of_student: Any,
+) -> Case:
+    """Points in the plane.
+
+    Args:
+        objective: made once.
+        through_judges: see :class:`Case`.
+        extra: roles of its own, or in place of the usual ones.
+        fields: clean states -> ``batch.extra``.
+        **of_student: of :class:`FewStep`, in place of the usual ones.
+    """
+
     def roles() -> dict[str, nn.Module]:
-        student = FewStep(Pointwise(2), PROCESS, "edm", TIMES, rule="ddim", pick="random")
+        settings = {"times": TIMES, "rule": "ddim", "pick": "random", **of_student}
+        student = FewStep(Pointwise(2), PROCESS, "edm", **settings)
         everyone = {
             "teacher": Denoiser(Pointwise(1), PROCESS, "edm"),
             "student": student,
@@ -109,14 +131,15 @@ def points(objective: Any) -> Case:
             "target": copy.deepcopy(student),
             "disc": Judge(Pointwise(4, 1)),
         }
+        everyone |= {name: make() for name, make in (extra or {}).items()}
         return {name: everyone[name] for name in objective.roles}
 
     def batch() -> Batch:
         mask = mask_of(ROWS).unsqueeze(-1)
         x = Key(11).normal(torch.zeros(ROWS, LENGTH, 2, dtype=torch.float64)) * mask
-        return Batch(like=x, x=x, cond=Cond(mask=mask))
+        return Batch(like=x, x=x, cond=Cond(mask=mask), extra=fields(x))
 
-    return Case(objective, roles, batch)
+    return Case(objective, roles, batch, frozenset(through_judges))
 
 
 def tokens(objective: Any) -> Case:
@@ -144,26 +167,10 @@ def mask_of(count: int) -> Tensor:
 NATURAL = Karras(PROCESS.t_min, PROCESS.t_max, PROCESS.rho)
 UNIFORM = Uniform(0.05, 0.95)
 
-CASES: dict[str, Case] = {
-    "denoising": points(Denoising(NATURAL)),
-    "denoising of tokens": tokens(Denoising(UNIFORM, role="teacher")),
-    "consistency": points(Consistency(GridPairs(4))),
-    "consistency training": points(Consistency(GridPairs(4), teacher=None, target=None)),
-    "sds": points(sds(NATURAL)),
-    "vsd": points(vsd(NATURAL)),
-    "diff-instruct": points(diff_instruct(NATURAL, critic_updates=2)),
-    "diff-instruct of tokens": tokens(diff_instruct(UNIFORM)),
-    "dmd": points(dmd(NATURAL)),
-    "dmd with one rollout": points(dmd(NATURAL, share_rollout=True)),
-    "dmd with a discriminator": points(
-        dmd(NATURAL, disc="disc", adversarial=0.1, ratio_factor=jensen_shannon, ratio_normalize=False)
-    ),
-    "trajectory matching": points(
-        diff_instruct(At(1.0), corruption=Segment(segment_ends(TIMES, PROCESS), rho=7.0))
-    ),
-    "sid": points(SiD(NATURAL)),
-    "ratio policy": tokens(RatioPolicy(UNIFORM, corruption=Coupled(), group=2, anchor=0.1, smoothing=0.1)),
-}
 
-THROUGH_THE_JUDGES = {"sid"}
-"""Objectives whose gradient runs into frozen networks by design; the engine keeps their parameters out of it."""
+def every_case() -> dict[str, Case]:
+    """The cases of all families, by name."""
+    found: dict[str, Case] = {}
+    for file in sorted(Path(__file__).parent.glob("cases_*.py")):
+        found |= importlib.import_module(file.stem).CASES
+    return found

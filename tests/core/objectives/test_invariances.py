@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 import torch
-from objective_cases import CASES, LENGTH, REAL, ROWS, THROUGH_THE_JUDGES, Case
+from objective_cases import LENGTH, REAL, ROWS, Case, every_case
 from objective_toys import Cropped, Permuted, grant
 from torch import Tensor
 
 from fewstep.protocol import Batch, Key, Phase, Step, parts, tree_map
 from fewstep.testing.objectives import check_objective
+
+CASES = every_case()
 
 PHASES = [
     (name, phase.name) for name, case in CASES.items() for phase in dict.fromkeys(case.objective.phases(0))
@@ -44,7 +46,12 @@ def phase_of(case: Case, name: str) -> Phase:
 
 def rows_of(batch: Batch, order: Any) -> Batch:
     pick = lambda leaf: leaf[order]  # noqa: E731
-    return Batch(pick(batch.like), tree_map(pick, batch.x), replace(batch.cond, mask=pick(batch.cond.mask)))
+    return Batch(
+        pick(batch.like),
+        tree_map(pick, batch.x),
+        replace(batch.cond, mask=pick(batch.cond.mask)),
+        tree_map(pick, dict(batch.extra)),
+    )
 
 
 def agree(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:
@@ -83,9 +90,11 @@ def test_padding_changes_nothing(name: str, phase: str) -> None:
     case = CASES[name]
     padded = gradients(case, phase, case.batch(), Cropped(33, length=LENGTH))
     batch = case.batch()
+    crop = lambda leaf: leaf[:, :REAL] if leaf.ndim > 1 else leaf  # noqa: E731
     short = Batch(
-        batch.like[:, :REAL], batch.x[:, :REAL], replace(batch.cond, mask=batch.cond.mask[:, :REAL])
-    )
+        crop(batch.like), crop(batch.x), replace(batch.cond, mask=crop(batch.cond.mask)),
+        tree_map(crop, dict(batch.extra)),
+    )  # fmt: skip
     agree(padded, gradients(case, phase, short, Cropped(33, length=LENGTH)))
 
 
@@ -123,7 +132,7 @@ def test_only_the_roles_of_the_phase_receive_gradients(name: str, phase: str) ->
 def test_stopped_gradients_stay_stopped_when_nothing_is_frozen(name: str, phase: str) -> None:
     """The graph itself is cut, not only the flags."""
     case = CASES[name]
-    if name in THROUGH_THE_JUDGES or (name == "dmd with a discriminator" and phase == "student"):
+    if phase in case.through_judges:
         pytest.skip("this gradient runs through the judges by design")
     roles = case.roles()
     which = phase_of(case, phase)

@@ -1,0 +1,50 @@
+"""Objectives as settings: a union by ``kind``; ``objective=sid`` is short for ``objective.kind=sid``.
+
+    class MyConfig(RecipeConfig):
+        objective: AnyObjective = SiDConfig()
+
+    config.objective.build(process)
+
+One module per family. Importing this package does not import torch; ``build`` does.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, TypeAlias, get_args
+
+from pydantic import BeforeValidator, Field
+
+from fewstep.config.model import Settings
+from fewstep.config.objectives.denoising import DenoisingConfig
+from fewstep.config.objectives.flow_map import ConsistencyConfig
+from fewstep.config.objectives.identity import SiDConfig
+from fewstep.config.objectives.policy import RatioPolicyConfig
+from fewstep.config.objectives.score import DiffInstructConfig, DMDConfig, SDSConfig, VSDConfig
+from fewstep.errors import nearest
+
+_Union: TypeAlias = (
+    DenoisingConfig
+    | ConsistencyConfig
+    | SDSConfig
+    | VSDConfig
+    | DiffInstructConfig
+    | DMDConfig
+    | SiDConfig
+    | RatioPolicyConfig
+)
+
+KINDS: dict[str, type[Settings]] = {model.model_fields["kind"].default: model for model in get_args(_Union)}
+"""Every kind and its settings."""
+
+
+def _word(given: Any) -> Any:
+    """A bare word is a kind; an unknown kind is answered with the nearest."""
+    values = {"kind": given} if isinstance(given, str) else given
+    kind = values.get("kind") if isinstance(values, dict) else None
+    if isinstance(kind, str) and kind not in KINDS:
+        raise ValueError(f"{kind!r} is no objective{nearest(kind, KINDS)}; there are {', '.join(KINDS)}")
+    return values
+
+
+AnyObjective: TypeAlias = Annotated[_Union, Field(discriminator="kind"), BeforeValidator(_word)]
+"""The type of a recipe's ``objective`` field."""

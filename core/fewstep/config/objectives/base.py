@@ -1,0 +1,68 @@
+"""What the settings of several families share. Importing this module does not import torch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from fewstep.config.model import Settings, setting
+from fewstep.config.times import TimesConfig
+
+if TYPE_CHECKING:
+    from fewstep.protocol import Process
+
+WeightName: TypeAlias = Literal[
+    "customary", "one", "edm", "snr", "truncated-snr", "min-snr", "score", "dreamfusion", "inverse-hidden"
+]
+
+
+def weight_named(name: str) -> Any:
+    """The weight function of that name."""
+    from fewstep.objectives import weights
+
+    return weights.min_snr() if name == "min-snr" else getattr(weights, name.replace("-", "_"))
+
+
+class Judged(Settings):
+    """What score distillation and the score identity share."""
+
+    times: TimesConfig = setting(
+        TimesConfig(low=0.02, high=0.98), "law of the times at which the student is judged"
+    )
+    weight: WeightName = setting("one", "w(t) in x0 units")
+    guidance: float | None = setting(None, "teacher's guidance scale g in u + g (c - u)", ge=0, le=200)
+    penalties: dict[str, float] = setting({}, "weights of the student's own penalties, by name")
+
+    def common(self, process: Process) -> dict[str, Any]:
+        """Keyword arguments that the members of the family share."""
+        return {
+            "times": self.times.build(process),
+            "weight": weight_named(self.weight),
+            "guidance": self.guidance,
+            "penalties": dict(self.penalties),
+        }
+
+
+class Learned(Judged):
+    """Methods whose fake learns the student's law."""
+
+    critic_updates: int = setting(
+        3,
+        "fake updates before each student update",
+        unit="updates",
+        ge=1,
+        le=100,
+        paper="Yin et al. 2024 DMD2",
+    )
+    fake_times: TimesConfig | None = setting(None, "the fake's own time law; none = the student's")
+    fake_weight: WeightName = setting("customary", "weight of the fake's denoising loss")
+    share_rollout: bool = setting(False, "critic and student of one cycle judge one sample, made once")
+
+    def common(self, process: Process) -> dict[str, Any]:
+        """Keyword arguments that the members of the family share."""
+        return {
+            **super().common(process),
+            "critic_updates": self.critic_updates,
+            "fake_times": None if self.fake_times is None else self.fake_times.build(process),
+            "fake_weight": weight_named(self.fake_weight),
+            "share_rollout": self.share_rollout,
+        }
