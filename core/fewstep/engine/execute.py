@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from fewstep.engine.assembly import check, surgery_problems
@@ -18,7 +19,7 @@ from fewstep.engine.settings import Settings, Stopped, Watch
 from fewstep.engine.sharding import ranks
 from fewstep.engine.team import Team, fill
 from fewstep.engine.trainer import Desk, Trainer, seeded
-from fewstep.protocol import Assembly, Key, Plan, Site, Stage
+from fewstep.protocol import Assembly, Key, Plan, Site, Stage, Step, cautions_of, to
 
 
 def execute(
@@ -110,6 +111,9 @@ class _Run:
             team.restore(stored, lambda state: load(found[0], state))
         cursor.frozen = prints
         self.watch.stage_started(stage.name, stage.steps, cursor.cycle)
+        if not found:
+            for caution in _cautions(team, key, self.site.device):
+                self.watch.cautioned(stage.name, caution)
         desk = Desk(self.site.device, self.settings, self.watch, self._saver(team, cursor), asked)
         Trainer(team, stage, key, cursor, desk).run()
         return self._finished(stage, team, prints)
@@ -135,6 +139,14 @@ class _Run:
                 raise Stopped(self.store.checkpoints.parent, cursor.stage, cursor.cycle, cursor.updates)
 
         return save
+
+
+def _cautions(team: Team, key: Key, device: str) -> list[str]:
+    """What the objective warns of, seen on the first batch."""
+    asked = key.at("cautions")
+    with torch.no_grad(), seeded(asked):
+        batch = to(team.assembly.source.batch(0, asked), device)
+        return list(cautions_of([team.assembly.objective], team.roles, batch, Step(0, 1, asked)))
 
 
 def _operated(assembly: Assembly, device: str) -> Assembly:

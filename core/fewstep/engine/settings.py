@@ -37,6 +37,9 @@ class Watch:
     def stage_started(self, stage: str, steps: int, at: int) -> None:
         """A stage of ``steps`` cycles (0 for a task) begins, or goes on, at cycle ``at``."""
 
+    def cautioned(self, stage: str, caution: str) -> None:
+        """The objective warns, before the stage trains, of a setting under which it goes wrong."""
+
     def logged(self, stage: str, cycle: int, updates: int, metrics: Mapping[str, float]) -> None:
         """Metrics named ``<phase>/<what>``; ``<phase>/seconds`` is the mean time of one update."""
 

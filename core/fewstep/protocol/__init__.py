@@ -3,7 +3,18 @@
 from fewstep.protocol.denoiser import Denoiser, Guided
 from fewstep.protocol.geometry import Categorical, Centered, Euclidean, Geometry
 from fewstep.protocol.key import Key
-from fewstep.protocol.objective import Choose, Loss, Mix, Objective, Phase, Role, Roles, parts
+from fewstep.protocol.objective import (
+    Cautious,
+    Choose,
+    Loss,
+    Mix,
+    Objective,
+    Phase,
+    Role,
+    Roles,
+    cautions_of,
+    parts,
+)
 from fewstep.protocol.plan import (
     Assembly,
     Average,
@@ -45,6 +56,7 @@ __all__ = [
     "Average",
     "Batch",
     "Categorical",
+    "Cautious",
     "Centered",
     "Choose",
     "Cond",
@@ -89,6 +101,7 @@ __all__ = [
     "Task",
     "Tree",
     "at_step",
+    "cautions_of",
     "detach",
     "parts",
     "pathwise",

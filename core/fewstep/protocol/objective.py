@@ -85,6 +85,15 @@ class Objective(Protocol):
         ...
 
 
+@runtime_checkable
+class Cautious(Protocol):
+    """An objective that knows settings under which it is legal but goes wrong."""
+
+    def cautions(self, roles: Roles, batch: Batch, step: Step) -> Iterator[str]:
+        """What is wrong, why, and what to do: one sentence or two each. Asked once, without gradients, before training."""
+        ...
+
+
 @dataclass(frozen=True)
 class Mix:
     """A weighted sum of objectives over united roles; phases of one name are summed.
@@ -139,6 +148,10 @@ class Mix:
                 logs = {f"{name}/{key}": value for key, value in part.logs.items()}
                 yield Loss(w * part.total, {**logs, name: part.total.detach()})
 
+    def cautions(self, roles: Roles, batch: Batch, step: Step) -> Iterator[str]:
+        """Those of its terms."""
+        return cautions_of([term for _, term in self.terms.values()], roles, batch, step)
+
 
 @dataclass(frozen=True)
 class Choose:
@@ -182,6 +195,10 @@ class Choose:
                 return self.terms[name][1].loss(phase, roles, batch, step)
         return self.terms[names[-1]][1].loss(phase, roles, batch, step)
 
+    def cautions(self, roles: Roles, batch: Batch, step: Step) -> Iterator[str]:
+        """Those of its terms."""
+        return cautions_of([term for _, term in self.terms.values()], roles, batch, step)
+
 
 def parts(loss: Loss | Iterator[Loss]) -> Iterator[Loss]:
     """A loss as its parts."""
@@ -189,6 +206,13 @@ def parts(loss: Loss | Iterator[Loss]) -> Iterator[Loss]:
         yield loss
     else:
         yield from loss
+
+
+def cautions_of(objectives: Sequence[Objective], roles: Roles, batch: Batch, step: Step) -> Iterator[str]:
+    """The cautions of those objectives that have any."""
+    for objective in objectives:
+        if isinstance(objective, Cautious):
+            yield from objective.cautions(roles, batch, step)
 
 
 def _united(objectives: Sequence[Objective]) -> Mapping[str, Role]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from fewstep.engine import Watch
@@ -25,6 +26,11 @@ class Teller(Watch):
         """A stage begins."""
         for watcher in self.watchers:
             watcher.stage_started(stage, steps, at)
+
+    def cautioned(self, stage: str, caution: str) -> None:
+        """The objective warns."""
+        for watcher in self.watchers:
+            watcher.cautioned(stage, caution)
 
     def logged(self, stage: str, cycle: int, updates: int, metrics: Mapping[str, float]) -> None:
         """Metrics came."""
@@ -62,6 +68,10 @@ class PlainProgress(Watch):
             f"{stage}: {f'going on at cycle {at} of {steps}' if at else f'{steps} cycles' if steps else 'task'}"
         )
 
+    def cautioned(self, stage: str, caution: str) -> None:
+        """Say it."""
+        self._tell(f"{stage}: caution: {caution}")
+
     def logged(self, stage: str, cycle: int, updates: int, metrics: Mapping[str, float]) -> None:
         """Say where it stands, now and then."""
         now = self._clock()
@@ -96,6 +106,10 @@ class LiveProgress(Watch):
         self._bars.start()
         self._first, self._begun, self._steps = at, time.monotonic(), max(1, steps)
         self._task = self._bars.add_task(stage, total=self._steps, completed=at, note="")
+
+    def cautioned(self, stage: str, caution: str) -> None:
+        """Say it above the bars."""
+        self._bars.console.print(f"[yellow]caution[/yellow] ({escape(stage)}): {escape(caution)}")
 
     def logged(self, stage: str, cycle: int, updates: int, metrics: Mapping[str, float]) -> None:
         """Move the bar."""

@@ -134,6 +134,11 @@ class _Recorder(Watch):
     def __init__(self, run: Run, hooks: RunHooks) -> None:
         self._run, self._hooks, self._begun = run, hooks, time.monotonic()
 
+    def cautioned(self, stage: str, caution: str) -> None:
+        """Kept with the run, where its report finds it."""
+        known = self._run.files.facts.get("cautions", [])
+        self._run.files.note(cautions=[*known, f"{stage}: {caution}"])
+
     def logged(self, stage: str, cycle: int, updates: int, metrics: Mapping[str, float]) -> None:
         """One line of metrics.jsonl."""
         seconds = round(time.monotonic() - self._begun, 3)
