@@ -13,16 +13,17 @@ from torch import Tensor
 
 from fewstep.processes.laws import (
     HALF_PI,
+    Cosine,
     Law,
     RectifiedFlow,
     Trigonometric,
     VarianceExploding,
     VariancePreserving,
+    shifted,
 )
+from fewstep.processes.predictions import MEANINGS, TINY
+from fewstep.processes.predictions import safe as _safe
 from fewstep.protocol import Batch, Estimate, Euclidean, Key, Tree, spread
-
-TINY = 1e-6
-"""Denominators are kept this far from zero, with their sign."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,11 @@ class Gaussian:
         sigma_data: standard deviation of clean data, for preconditioning.
         rho: spacing of the natural grid: uniform in t^(1/rho). Karras et al. 2022 eq. 5 takes 7; 1 is uniform in t.
         geometry: what a state is.
+        shift: moves the natural grid toward noise: sigma / alpha is ``shift`` times larger (Esser et al. 2024 eq. 23).
+        whole: the times of the natural grid are whole numbers: the network of a chain saw no other.
+
+    Raises:
+        ValueError: if the grid is shifted, but signal is left at t_max: there is nowhere to go.
     """
 
     law: Law
@@ -44,6 +50,17 @@ class Gaussian:
     sigma_data: float = 1.0
     rho: float = 1.0
     geometry: Euclidean = field(default_factory=Euclidean)
+    shift: float = 1.0
+    whole: bool = False
+
+    def __post_init__(self) -> None:
+        """A shifted grid keeps its noisy end only where no signal is left."""
+        left = float(self.law.alpha(torch.tensor(self.t_max, dtype=torch.float64)))
+        if self.shift != 1.0 and (self.shift <= 0 or left > TINY):
+            raise ValueError(
+                f"cannot shift the grid by {self.shift}: shifts are positive and need a process without signal at "
+                f"its end, where this one has alpha = {left:.3g}; use flow(), trig() or cosine()"
+            )
 
     def on(self, mask: Tree) -> Self:
         """This process with a batch's mask bound."""
@@ -61,11 +78,15 @@ class Gaussian:
         """(steps + 1,) decreasing float64 times from t_max to t_min (Karras et al. 2022 eq. 5)."""
         if steps < 1:
             raise ValueError(f"a time grid needs at least one step, got {steps}")
+        if self.whole and steps > self.t_max - self.t_min:
+            raise ValueError(f"a chain with {self.t_max - self.t_min:.0f} steps has no grid of {steps}")
         share = torch.arange(steps + 1, dtype=torch.float64) / steps
         high, low = self.t_max ** (1 / self.rho), self.t_min ** (1 / self.rho)
         times = (high + share * (low - high)) ** self.rho
+        if self.shift != 1.0:
+            times = shifted(self.law, times, self.shift).clamp(self.t_min, self.t_max)
         times[0], times[-1] = self.t_max, self.t_min
-        return times
+        return times.round() if self.whole else times
 
     def noise(self, batch: Batch, key: Key) -> Tensor:
         """Standard normal, projected and masked."""
@@ -94,35 +115,29 @@ class Gaussian:
     def prediction(self, name: str, t: Tensor) -> tuple[Tensor, Tensor]:
         """Coefficients (a, b) of x0 = a x_t + b raw, float64, for every native prediction.
 
-        "edm" is Karras et al. 2022 table 1 in the coordinates x_t / alpha; "boundary" is its consistency form with
-        x0 = x_t / alpha at t_min (Song et al. 2023 eq. 5); "trig" has dx/dt = sigma_data F (Lu & Song 2025).
+        Raises:
+            ValueError: for an unknown name, or one that this process cannot have.
+        """
+        if name not in MEANINGS:
+            raise ValueError(
+                f"unknown prediction {name!r} for a Gaussian process; one of {', '.join(MEANINGS)}"
+            )
+        return MEANINGS[name](self, t.double())
+
+    def translate(self, raw: Tensor, xt: Tensor, t: Tensor, source: str, target: str) -> Tensor:
+        """What a network that predicts ``source`` would say in terms of ``target``.
 
         Raises:
-            ValueError: for an unknown name, or "v" where alpha^2 + sigma^2 is not 1.
+            ValueError: at a singular end, where ``source`` does not say it.
         """
-        t = t.double()
-        alpha, sigma, data = self.law.alpha(t), self.law.sigma(t), self.sigma_data
-        if name == "x0":
-            return torch.zeros_like(t), torch.ones_like(t)
-        if name == "eps":
-            return 1 / _safe(alpha), -sigma / _safe(alpha)
-        if name == "v":
-            self._require_unit(alpha, sigma)
-            return alpha, -sigma
-        if name in ("flow", "trig"):
-            wronskian = _safe(alpha * self.law.sigma_slope(t) - self.law.alpha_slope(t) * sigma)
-            unit = data if name == "trig" else 1.0
-            return self.law.sigma_slope(t) / wronskian, -unit * sigma / wronskian
-        if name == "edm":
-            total = sigma.square() + (data * alpha).square()
-            return data**2 * alpha / total, sigma * data / total.sqrt()
-        if name == "boundary":
-            inner = sigma - self._floor_ratio() * alpha
-            total = inner.square() + (data * alpha).square()
-            return data**2 * alpha / total, inner * data / (sigma.square() + (data * alpha).square()).sqrt()
-        raise ValueError(
-            f"unknown prediction {name!r} for a Gaussian process; one of x0, eps, v, flow, trig, edm, boundary"
-        )
+        (a, b), (c, d) = self.prediction(source, t), self.prediction(target, t)
+        gone = "eps" in (source, target) and bool((self.alpha(t).abs() < TINY).any())
+        if source != target and (gone or bool((d.abs() < TINY).any())):
+            raise ValueError(
+                f"{target!r} does not follow from {source!r} at a time where alpha or sigma vanishes; "
+                f"stay inside the process' range, here {float(t.min()):.4g} to {float(t.max()):.4g}"
+            )
+        return _times((a - c) / _safe(d), xt) + _times(b / _safe(d), raw)
 
     def posterior(self, xt: Tensor, est: Estimate, t: Tensor, s: Tensor, noise: Tensor) -> Tensor:
         """q(x_s | x_t, x0), the ancestral step (Ho et al. 2020 eq. 6-7 for any alpha, sigma)."""
@@ -147,6 +162,29 @@ class Gaussian:
         kept = self.sigma(s) / _safe(self.sigma(t))
         return _times(self.alpha(s) - kept * self.alpha(t), est.x0) + _times(kept, xt)
 
+    def stochastic_jump(
+        self, xt: Tensor, est: Estimate, t: Tensor, s: Tensor, noise: Tensor, eta: float
+    ) -> Tensor:
+        """The jump with part of the predicted noise replaced: alpha_s x0 + sigma_s (k eps + sqrt(1 - k^2) noise).
+
+        k = (ratio_s / ratio_t)^(eta^2), ratio = sigma / alpha, solves dx = [f x - (1 + eta^2) / 2 g^2 score] dt + eta g dw
+        exactly while x0 stands still. eta = 0 is :meth:`jump`, eta = 1 is :meth:`posterior`.
+        """
+        closer = self.sigma(s) * self.alpha(t) / _safe(self.sigma(t) * self.alpha(s))
+        kept = closer.clamp(0, 1) ** eta**2
+        eps = _times(kept, self.eps(xt, est, t)) + _times((1 - kept.square()).sqrt(), noise)
+        return _times(self.alpha(s), est.x0) + _times(self.sigma(s), eps)
+
+    def quieter(self, s: Tensor, share: float) -> Tensor:
+        """The time below s whose sigma / alpha is ``share`` times that of s (bisection, so that any law will do)."""
+        low, high = torch.zeros_like(s.double()), s.double()
+        alpha, sigma = self.alpha(high), share * self.sigma(high)
+        for _ in range(80):
+            middle = (low + high) / 2
+            above = self.sigma(middle) * alpha > sigma * self.alpha(middle)
+            low, high = torch.where(above, low, middle), torch.where(above, middle, high)
+        return high
+
     def network_input(self, xt: Tensor, t: Tensor) -> Tensor:
         """x_t scaled to unit variance: 1 / sqrt(alpha^2 sigma_data^2 + sigma^2)."""
         scale = ((self.alpha(t) * self.sigma_data).square() + self.sigma(t).square()).rsqrt()
@@ -156,25 +194,10 @@ class Gaussian:
         """As the law's networks expect it."""
         return self.law.network_time(t.double())
 
-    def _floor_ratio(self) -> Tensor:
-        """Sigma / alpha at t_min."""
-        t = torch.tensor(self.t_min, dtype=torch.float64)
-        return self.law.sigma(t) / self.law.alpha(t)
-
-    def _require_unit(self, alpha: Tensor, sigma: Tensor) -> None:
-        if not torch.allclose(alpha.square() + sigma.square(), torch.ones_like(alpha), atol=1e-9):
-            raise ValueError(
-                "prediction 'v' needs alpha^2 + sigma^2 = 1; use it with a variance-preserving process"
-            )
-
 
 def _times(coefficient: Tensor, x: Tensor) -> Tensor:
     """A float64 per-sample coefficient times a state, in the state's dtype."""
     return spread(coefficient.to(x.dtype), x) * x
-
-
-def _safe(value: Tensor) -> Tensor:
-    return torch.where(value < 0, value.clamp(max=-TINY), value.clamp(min=TINY))
 
 
 def vp(
@@ -197,11 +220,21 @@ def edm(
     return Gaussian(VarianceExploding(), sigma_min, sigma_max, sigma_data, rho, geometry or Euclidean())
 
 
-def flow(*, t_min: float = 1e-3, sigma_data: float = 1.0, geometry: Euclidean | None = None) -> Gaussian:
+def flow(
+    *, t_min: float = 1e-3, sigma_data: float = 1.0, shift: float = 1.0, geometry: Euclidean | None = None
+) -> Gaussian:
     """Rectified flow: straight lines from data (0) to noise (1)."""
-    return Gaussian(RectifiedFlow(), t_min, 1.0, sigma_data, 1.0, geometry or Euclidean())
+    return Gaussian(RectifiedFlow(), t_min, 1.0, sigma_data, 1.0, geometry or Euclidean(), shift)
 
 
-def trig(*, t_min: float = 1e-3, sigma_data: float = 0.5, geometry: Euclidean | None = None) -> Gaussian:
+def trig(
+    *, t_min: float = 1e-3, sigma_data: float = 0.5, shift: float = 1.0, geometry: Euclidean | None = None
+) -> Gaussian:
     """TrigFlow: t in [t_min, pi/2], noise of standard deviation sigma_data."""
-    return Gaussian(Trigonometric(sigma_data), t_min, HALF_PI, sigma_data, 1.0, geometry or Euclidean())
+    law = Trigonometric(sigma_data)
+    return Gaussian(law, t_min, HALF_PI, sigma_data, 1.0, geometry or Euclidean(), shift)
+
+
+def cosine(*, t_min: float = 1e-3, shift: float = 1.0, geometry: Euclidean | None = None) -> Gaussian:
+    """Cosine schedule of progressive distillation, t in [t_min, 1]."""
+    return Gaussian(Cosine(), t_min, 1.0, geometry=geometry or Euclidean(), shift=shift)

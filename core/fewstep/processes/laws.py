@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import torch
 from jaxtyping import Float64
@@ -17,6 +17,7 @@ Time: TypeAlias = Float64[Tensor, "*time"]
 """Times of any shape; what comes back has the same shape (checked under pytest)."""
 
 
+@runtime_checkable
 class Law(Protocol):
     """One row: coefficients as functions of a float64 time of any shape."""
 
@@ -34,6 +35,10 @@ class Law(Protocol):
 
     def sigma_slope(self, t: Time) -> Time:
         """D sigma / dt."""
+        ...
+
+    def time_of_ratio(self, ratio: Time) -> Time:
+        """The time at which sigma / alpha is ``ratio``; infinity is where the signal is gone."""
         ...
 
     def network_time(self, t: Time) -> Time:
@@ -70,6 +75,12 @@ class VariancePreserving:
         """-alpha alpha' / sigma."""
         return -self.alpha(t) * self.alpha_slope(t) / self.sigma(t)
 
+    def time_of_ratio(self, ratio: Time) -> Time:
+        """Root of t^2 (b1 - b0) / 2 + t b0 = ln(1 + ratio^2), in the form that is exact near 0."""
+        total = torch.log1p(ratio.square())
+        root = (self.beta_min**2 + 2 * (self.beta_max - self.beta_min) * total).sqrt()
+        return 2 * total / (self.beta_min + root)
+
     def network_time(self, t: Time) -> Time:
         """1000 t."""
         return 1000 * t
@@ -95,6 +106,10 @@ class VarianceExploding:
         """1."""
         return torch.ones_like(t)
 
+    def time_of_ratio(self, ratio: Time) -> Time:
+        """The ratio."""
+        return ratio
+
     def network_time(self, t: Time) -> Time:
         """ln(sigma) / 4 (Karras et al. 2022, table 1)."""
         return t.log() / 4
@@ -119,6 +134,10 @@ class RectifiedFlow:
     def sigma_slope(self, t: Time) -> Time:
         """1."""
         return torch.ones_like(t)
+
+    def time_of_ratio(self, ratio: Time) -> Time:
+        """Ratio / (1 + ratio), 1 at infinity."""
+        return 1 / (1 + 1 / ratio)
 
     def network_time(self, t: Time) -> Time:
         """1000 t."""
@@ -147,9 +166,55 @@ class Trigonometric:
         """sigma_data cos t."""
         return self.sigma_data * torch.cos(t)
 
+    def time_of_ratio(self, ratio: Time) -> Time:
+        """Arc tangent of ratio / sigma_data."""
+        return torch.atan(ratio / self.sigma_data)
+
     def network_time(self, t: Time) -> Time:
         """T."""
         return t
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """Salimans & Ho 2022 sec. 3 (progressive distillation): alpha = cos(pi t / 2), sigma = sin(pi t / 2), t in [0, 1]."""
+
+    def alpha(self, t: Time) -> Time:
+        """Cos(pi t / 2)."""
+        return torch.cos(HALF_PI * t)
+
+    def sigma(self, t: Time) -> Time:
+        """Sin(pi t / 2)."""
+        return torch.sin(HALF_PI * t)
+
+    def alpha_slope(self, t: Time) -> Time:
+        """-(pi / 2) sin(pi t / 2)."""
+        return -HALF_PI * torch.sin(HALF_PI * t)
+
+    def sigma_slope(self, t: Time) -> Time:
+        """(pi / 2) cos(pi t / 2)."""
+        return HALF_PI * torch.cos(HALF_PI * t)
+
+    def time_of_ratio(self, ratio: Time) -> Time:
+        """Arc tangent of the ratio over pi / 2."""
+        return torch.atan(ratio) / HALF_PI
+
+    def network_time(self, t: Time) -> Time:
+        """ln(alpha^2 / sigma^2), kept in [-20, 20]."""
+        return (2 * torch.log(self.alpha(t) / self.sigma(t))).clamp(-20, 20)
+
+
+def noise_ratio(law: Law, t: Time) -> Time:
+    """Noise over signal, sigma over alpha."""
+    return law.sigma(t) / law.alpha(t)
+
+
+def shifted(law: Law, t: Time, shift: float) -> Time:
+    """The times at which sigma / alpha is ``shift`` times larger.
+
+    For rectified flow it is shift t / (1 + (shift - 1) t) (Esser et al. 2024 eq. 23).
+    """
+    return law.time_of_ratio(shift * noise_ratio(law, t))
 
 
 HALF_PI = math.pi / 2
