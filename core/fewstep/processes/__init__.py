@@ -1,7 +1,10 @@
 """How data is corrupted: Gaussian processes from one table, masked tokens, products, and time laws."""
 
-from fewstep.processes.gaussian import Gaussian, edm, flow, trig, vp
+from fewstep.processes.chain import Chain, ddpm
+from fewstep.processes.convert import Converted
+from fewstep.processes.gaussian import Gaussian, cosine, edm, flow, trig, vp
 from fewstep.processes.laws import (
+    Cosine,
     Law,
     RectifiedFlow,
     Trigonometric,
@@ -9,27 +12,50 @@ from fewstep.processes.laws import (
     VariancePreserving,
 )
 from fewstep.processes.masked import Masked
+from fewstep.processes.matching import at_scale, carried, same_noise, within
 from fewstep.processes.product import Product, ProductGeometry
-from fewstep.processes.times import Grid, Karras, LogitNormal, LogNormal, TimeLaw, Uniform
+from fewstep.processes.times import (
+    Grid,
+    Karras,
+    LogitNormal,
+    LogNormal,
+    LogStudent,
+    OfRatio,
+    Shifted,
+    TimeLaw,
+    Uniform,
+)
 
 __all__ = [
+    "Chain",
+    "Converted",
+    "Cosine",
     "Gaussian",
     "Grid",
     "Karras",
     "Law",
     "LogNormal",
+    "LogStudent",
     "LogitNormal",
     "Masked",
+    "OfRatio",
     "Product",
     "ProductGeometry",
     "RectifiedFlow",
+    "Shifted",
     "TimeLaw",
     "Trigonometric",
     "Uniform",
     "VarianceExploding",
     "VariancePreserving",
+    "at_scale",
+    "carried",
+    "cosine",
+    "ddpm",
     "edm",
     "flow",
+    "same_noise",
     "trig",
     "vp",
+    "within",
 ]

@@ -35,7 +35,7 @@ from fewstep.protocol.plan import (
     Task,
 )
 from fewstep.protocol.process import Flow, Process
-from fewstep.protocol.student import Growing, Regrow, Stochastic, Student, pathwise, reinforce
+from fewstep.protocol.student import Growing, Regrow, Stepwise, Stochastic, Student, pathwise, reinforce
 from fewstep.protocol.tree import Tree, detach, rows, spread, tensors, to, tree_map
 from fewstep.protocol.values import (
     Batch,
@@ -95,6 +95,7 @@ __all__ = [
     "Stage",
     "State",
     "Step",
+    "Stepwise",
     "Stochastic",
     "Student",
     "Surgery",

@@ -11,8 +11,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fewstep.protocol.geometry import Geometry
+from fewstep.protocol.process import Process
 from fewstep.protocol.tree import Tree, detach
-from fewstep.protocol.values import Batch, Sample, Step
+from fewstep.protocol.values import Batch, Cond, Estimate, Sample, Step
 
 
 @runtime_checkable
@@ -45,6 +46,25 @@ class Stochastic(Student, Protocol):
 
     def logp(self, sample: Sample, batch: Batch) -> Float[Tensor, "B K"]:
         """(B, K) log-probability of the sample's path, step by step, under *these* weights."""
+        ...
+
+
+@runtime_checkable
+class Stepwise(Student, Protocol):
+    """A student that walks: a denoiser that may be asked at each of its start times."""
+
+    @property
+    def process(self) -> Process:
+        """How its states are corrupted."""
+        ...
+
+    @property
+    def times(self) -> Sequence[float]:
+        """Decreasing start times of its steps."""
+        ...
+
+    def __call__(self, xt: Tree, t: Tensor, cond: Cond | None = None) -> Estimate:
+        """Estimate of the clean state at time t."""
         ...
 
 

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias, TypeVar
 from torch import Tensor
 
 from fewstep.protocol.key import Key
-from fewstep.protocol.tree import Tree
+from fewstep.protocol.tree import Tree, rows, tree_map
 
 T = TypeVar("T")
 
@@ -80,6 +80,19 @@ class Batch:
         """Where the process acts; None = everywhere."""
         return self.cond.mask
 
+    def take(self, which: Tensor) -> Batch:
+        """The rows ``which`` (int64 indices); tensors without a row for each sample are shared and stay."""
+        count = rows(self.like)
+
+        def pick(leaf: Any) -> Any:
+            own = isinstance(leaf, Tensor) and leaf.ndim > 0 and leaf.shape[0] == count
+            return leaf[which.to(leaf.device)] if own else leaf
+
+        cond = Cond(*(tree_map(pick, part) for part in (self.cond.data, self.cond.mask, self.cond.index)))
+        return Batch(
+            tree_map(pick, self.like), tree_map(pick, self.x), cond, tree_map(pick, dict(self.extra))
+        )
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -117,6 +130,7 @@ class Sample:
         path: visited states, oldest first.
         logp: (B, K) log-probability of each random step, if x was *sampled* rather than mapped.
         penalties: (B,) terms that the student wants added; the objective owns their weights.
+        until: (B,) the time to which the step that made x leads along the flow; None where steps do not follow one.
     """
 
     x: Tree
@@ -125,6 +139,7 @@ class Sample:
     path: tuple[State, ...] = ()
     logp: Tensor | None = None
     penalties: Mapping[str, Tensor] = field(default_factory=dict)
+    until: Tensor | None = None
 
     @property
     def mask(self) -> Tree:

@@ -1,19 +1,27 @@
 """How samples are drawn: solvers as plain generators, few-step students, contenders of a product."""
 
 from fewstep.samplers.contenders import one_call_sampler, solver_sampler, student_sampler
+from fewstep.samplers.hybrid import hybrid_sampler
+from fewstep.samplers.policy import FewStepPolicy
+from fewstep.samplers.router import router_sampler
 from fewstep.samplers.solvers import Solver, ancestral, ddim, euler, heun, renoise
+from fewstep.samplers.stack import prediction_stack
 from fewstep.samplers.student import FewStep, FewStepTokens, student_times
 
 __all__ = [
     "FewStep",
+    "FewStepPolicy",
     "FewStepTokens",
     "Solver",
     "ancestral",
     "ddim",
     "euler",
     "heun",
+    "hybrid_sampler",
     "one_call_sampler",
+    "prediction_stack",
     "renoise",
+    "router_sampler",
     "solver_sampler",
     "student_sampler",
     "student_times",

@@ -86,15 +86,26 @@ class FewStep(Denoiser):
         natural = [float(t) for t in self.process.grid(steps)[:-1]]
         return tuple(t * self.times[0] / natural[0] for t in natural)
 
+    def resume(self, batch: Batch, step: Step, x: Tree, first: int) -> Sample:
+        """The rest of a roll: from a state x that stands at ``times[first]``, however it came there."""
+        return self._walk(batch, step, x, self.times, first, graph_from=first)
+
     def _roll(
         self, batch: Batch, step: Step, noise: Tree | None, times: Sequence[float], graph_from: int
     ) -> Sample:
         process = self.process.on(batch.mask)
         noise = process.noise(batch, step.key.at("noise")) if noise is None else noise
-        x = process.corrupt(None, noise, _time(times[0], noise))
+        return self._walk(
+            batch, step, process.corrupt(None, noise, _time(times[0], noise)), times, 0, graph_from
+        )
+
+    def _walk(
+        self, batch: Batch, step: Step, x: Tree, times: Sequence[float], first: int, graph_from: int
+    ) -> Sample:
+        process = self.process.on(batch.mask)
         path: list[State] = []
         est = Estimate(x)
-        for i, t in enumerate(times):
+        for i, t in list(enumerate(times))[first:]:
             cond = with_index(batch.cond, torch.full((rows(x),), i, device=tensors(x)[0].device))
             with torch.set_grad_enabled(torch.is_grad_enabled() and i >= graph_from):
                 now = _time(t, x)

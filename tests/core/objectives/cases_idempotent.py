@@ -1,0 +1,13 @@
+"""Idempotent distillation."""
+
+from __future__ import annotations
+
+from objective_cases import NATURAL, points
+
+from fewstep.objectives import Idempotence, sign
+
+CASES = {
+    "idempotence": points(Idempotence(noise=0.1, at=-1)),
+    "sign": points(sign(NATURAL)),
+    "sign with one rollout": points(sign(NATURAL, share_rollout=True)),
+}
