@@ -19,6 +19,7 @@ from fewstep.processes.laws import (
     Trigonometric,
     VarianceExploding,
     VariancePreserving,
+    noise_ratio,
     shifted,
 )
 from fewstep.processes.predictions import MEANINGS, TINY
@@ -87,6 +88,12 @@ class Gaussian:
             times = shifted(self.law, times, self.shift).clamp(self.t_min, self.t_max)
         times[0], times[-1] = self.t_max, self.t_min
         return times.round() if self.whole else times
+
+    def ratios(self) -> tuple[float, float]:
+        """Sigma / alpha at t_min and t_max, at most a million: where laws of the ratio end."""
+        ends = torch.tensor([self.t_min, self.t_max], dtype=torch.float64)
+        low, high = noise_ratio(self.law, ends).clamp(max=1 / TINY).tolist()
+        return low, high
 
     def noise(self, batch: Batch, key: Key) -> Tensor:
         """Standard normal, projected and masked."""
@@ -176,14 +183,8 @@ class Gaussian:
         return _times(self.alpha(s), est.x0) + _times(self.sigma(s), eps)
 
     def quieter(self, s: Tensor, share: float) -> Tensor:
-        """The time below s whose sigma / alpha is ``share`` times that of s (bisection, so that any law will do)."""
-        low, high = torch.zeros_like(s.double()), s.double()
-        alpha, sigma = self.alpha(high), share * self.sigma(high)
-        for _ in range(80):
-            middle = (low + high) / 2
-            above = self.sigma(middle) * alpha > sigma * self.alpha(middle)
-            low, high = torch.where(above, low, middle), torch.where(above, middle, high)
-        return high
+        """The time below s whose sigma / alpha is ``share`` times that of s."""
+        return shifted(self.law, s.double(), share)
 
     def network_input(self, xt: Tensor, t: Tensor) -> Tensor:
         """x_t scaled to unit variance: 1 / sqrt(alpha^2 sigma_data^2 + sigma^2)."""

@@ -119,6 +119,10 @@ class Product:
         """Leaf-wise; every leaf must have an ODE."""
         return self._each(lambda n, p: _flow(n, p).jump(xt[n], _part(est, n), t, s))
 
+    def stochastic_jump(self, xt: Tree, est: Estimate, t: Tensor, s: Tensor, noise: Tree, eta: float) -> Tree:
+        """Leaf-wise; every leaf must be Gaussian."""
+        return self._each(lambda n, p: p.stochastic_jump(xt[n], _part(est, n), t, s, noise[n], eta))
+
     def network_input(self, xt: Tree, t: Tensor) -> Tree:
         """Leaf-wise."""
         return self._each(lambda n, p: p.network_input(xt[n], t))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import torch
 from jaxtyping import Float64
 from torch import Tensor
 
+from fewstep.processes.laws import Law, RectifiedFlow, shifted
 from fewstep.protocol import Key, Ramp, Step, at_step
 
 TimeLaw: TypeAlias = Callable[[Sequence[int], Step, Key], Tensor]
@@ -61,6 +62,67 @@ class LogitNormal:
         ends = torch.tensor([-math.inf, math.inf], dtype=torch.float64)
         share = torch.sigmoid(_truncated(self.mean, self.std, ends, key.uniform(shape)))
         return self.low + (self.high - self.low) * share
+
+
+@dataclass(frozen=True)
+class LogStudent:
+    """ln t = mean + std T, T Student-t with ``freedom`` degrees, cut to [low, high] (Lee et al. 2025, TCM).
+
+    Its tails are almost flat: middle times are stressed and none is forgotten. The distribution function is tabulated,
+    which is exact to 1e-6.
+    """
+
+    mean: float
+    std: float
+    low: float
+    high: float
+    freedom: float = 0.01
+
+    def __call__(self, shape: Sequence[int], step: Step, key: Key) -> Float64[Tensor, ...]:
+        """Times of the given shape."""
+        place = torch.linspace(math.log(self.low), math.log(self.high), 40_001, dtype=torch.float64)
+        squares = ((place - self.mean) / self.std).square() / self.freedom
+        share = torch.cumulative_trapezoid(torch.exp(-(self.freedom + 1) / 2 * torch.log1p(squares)), place)
+        share = torch.cat([torch.zeros(1, dtype=torch.float64), share / share[-1]])
+        uniform = key.uniform(shape)
+        above = torch.searchsorted(share, uniform, right=True).clamp(1, len(share) - 1)
+        low, high = share[above - 1], share[above]
+        inside = (uniform - low) / (high - low)
+        return torch.exp(place[above - 1] + inside * (place[above] - place[above - 1]))
+
+
+@dataclass(frozen=True)
+class OfRatio:
+    """Times at which sigma / alpha follows ``ratios``: a law for one process says the same on every other.
+
+    For the trigonometric process a lognormal ratio is tan t = e^n / sigma_data (Lu & Song 2025 sec. 5); for
+    rectified flow it is the logit-normal law.
+    """
+
+    ratios: TimeLaw
+    law: Law
+
+    def __call__(self, shape: Sequence[int], step: Step, key: Key) -> Float64[Tensor, ...]:
+        """Times of the given shape."""
+        return self.law.time_of_ratio(self.ratios(shape, step, key))
+
+
+@dataclass(frozen=True)
+class Shifted:
+    """Times of ``times`` moved toward noise: sigma / alpha is ``shift`` times larger, but not beyond ``high``.
+
+    For rectified flow t becomes shift t / (1 + (shift - 1) t) (Esser et al. 2024 eq. 23).
+    """
+
+    times: TimeLaw
+    shift: float
+    law: Law = field(default_factory=RectifiedFlow)
+    low: float = 0.0
+    high: float = math.inf
+
+    def __call__(self, shape: Sequence[int], step: Step, key: Key) -> Float64[Tensor, ...]:
+        """Times of the given shape."""
+        return shifted(self.law, self.times(shape, step, key), self.shift).clamp(self.low, self.high)
 
 
 @dataclass(frozen=True)

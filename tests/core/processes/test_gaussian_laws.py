@@ -11,10 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from fewstep.processes import Gaussian, Uniform, edm, flow, trig, vp
+from fewstep.processes import Gaussian, Uniform, cosine, ddpm, edm, flow, trig, vp
 from fewstep.protocol import Batch, Centered, Cond, Estimate, Euclidean, Flow, Key, Process, Step
 
-PROCESSES: dict[str, Callable[..., Gaussian]] = {"vp": vp, "edm": edm, "flow": flow, "trig": trig}
+PROCESSES: dict[str, Callable[..., Gaussian]] = {
+    "vp": vp,
+    "edm": edm,
+    "flow": flow,
+    "trig": trig,
+    "cosine": cosine,
+    "ddpm": ddpm,
+}
+UNIT = {"vp", "cosine", "ddpm"}
 PRECISIONS = [(torch.float64, 1e-9), (torch.float32, 2e-3)]
 PREDICTIONS = ["x0", "eps", "flow", "trig", "edm", "boundary"]
 
@@ -171,7 +179,7 @@ def test_the_posterior_mean_minimizes_the_scoring_rule(name: str, share: float, 
 @every_process
 def test_the_jump_is_first_order_and_lands_on_the_closed_form_flow(name: str) -> None:
     """Flow map of N(m, s^2): alpha_r m + sqrt(V_r / V_t) (x - alpha_t m)."""
-    process, mean, spread = PROCESSES[name](sigma_data=0.6) if name != "vp" else vp(), 0.7, 0.6
+    process, mean, spread = PROCESSES[name]() if name in UNIT else PROCESSES[name](sigma_data=0.6), 0.7, 0.6
     high, low = middle(process, 0.7, 1), middle(process, 0.3, 1)
     x = torch.tensor([[1.3]], dtype=torch.float64)
 
