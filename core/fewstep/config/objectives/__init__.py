@@ -15,22 +15,55 @@ from typing import Annotated, Any, TypeAlias, get_args
 from pydantic import BeforeValidator, Field
 
 from fewstep.config.model import Settings
+from fewstep.config.objectives.continuous import MeanFlowConfig, RCMConfig, SCMConfig
 from fewstep.config.objectives.denoising import DenoisingConfig
-from fewstep.config.objectives.flow_map import ConsistencyConfig
-from fewstep.config.objectives.identity import SiDConfig
+from fewstep.config.objectives.flow_map import (
+    ConsistencyConfig,
+    CTMConfig,
+    ECTConfig,
+    LCMConfig,
+    MLCMConfig,
+    SCottConfig,
+    TSCDConfig,
+)
+from fewstep.config.objectives.forgetting import SFDConfig
+from fewstep.config.objectives.idempotent import SIGNConfig
+from fewstep.config.objectives.identity import SiDConfig, SIMConfig, UniInstructConfig
+from fewstep.config.objectives.pairs import GuidanceConfig, ODEPairsConfig, ProgressiveConfig
 from fewstep.config.objectives.policy import RatioPolicyConfig
+from fewstep.config.objectives.preference import PSOConfig
+from fewstep.config.objectives.rounds import Round as Round
+from fewstep.config.objectives.rounds import rounds as rounds
+from fewstep.config.objectives.rounds import student_stages as student_stages
 from fewstep.config.objectives.score import DiffInstructConfig, DMDConfig, SDSConfig, VSDConfig
 from fewstep.errors import nearest
 
 _Union: TypeAlias = (
     DenoisingConfig
     | ConsistencyConfig
+    | LCMConfig
+    | ECTConfig
+    | CTMConfig
+    | TSCDConfig
+    | MLCMConfig
+    | SCottConfig
+    | SCMConfig
+    | RCMConfig
+    | MeanFlowConfig
     | SDSConfig
     | VSDConfig
     | DiffInstructConfig
     | DMDConfig
     | SiDConfig
+    | SIMConfig
+    | UniInstructConfig
+    | SFDConfig
     | RatioPolicyConfig
+    | ODEPairsConfig
+    | ProgressiveConfig
+    | GuidanceConfig
+    | SIGNConfig
+    | PSOConfig
 )
 
 KINDS: dict[str, type[Settings]] = {model.model_fields["kind"].default: model for model in get_args(_Union)}

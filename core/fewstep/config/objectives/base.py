@@ -55,6 +55,10 @@ class Learned(Judged):
     )
     fake_times: TimesConfig | None = setting(None, "the fake's own time law; none = the student's")
     fake_weight: WeightName = setting("customary", "weight of the fake's denoising loss")
+    fake_knows: Literal["per-step", "shared"] = setting(
+        "per-step",
+        "per-step: the fake is told which step of the student made a sample; shared: one law for their mixture",
+    )
     share_rollout: bool = setting(False, "critic and student of one cycle judge one sample, made once")
 
     def common(self, process: Process) -> dict[str, Any]:
@@ -64,5 +68,6 @@ class Learned(Judged):
             "critic_updates": self.critic_updates,
             "fake_times": None if self.fake_times is None else self.fake_times.build(process),
             "fake_weight": weight_named(self.fake_weight),
+            "fake_knows": self.fake_knows,
             "share_rollout": self.share_rollout,
         }

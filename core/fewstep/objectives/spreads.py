@@ -1,0 +1,40 @@
+"""How wide a student and its teacher are: what an objective that dislikes wide students looks at before training."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fewstep.protocol import Batch, Estimate, Key, Tree, rows, tensors, tree_map
+
+
+def variance(geometry: Any, x: Tree) -> float:
+    """Variance over the batch, per real element."""
+    center = tree_map(lambda leaf: leaf.mean(0, keepdim=True).expand_as(leaf), x)
+    ones = tree_map(torch.ones_like, x)
+    square = geometry.distance(Estimate(x), Estimate(center)) / geometry.inner(ones, ones)
+    return float(square.mean()) * rows(x) / max(1, rows(x) - 1)
+
+
+def teacher_variance(process: Any, ask: Callable[[Tree, Tensor], Estimate], batch: Batch, key: Key) -> float:
+    """Of the batch's clean states, or where it has none of what the teacher draws in 16 DDIM steps.
+
+    Args:
+        process: with ``grid`` and ``jump``, and the batch's mask bound.
+        ask: (x_t, t) -> the teacher's estimate.
+        batch: shape, condition and perhaps data.
+        key: of the initial noise.
+    """
+    if batch.x is not None:
+        return variance(process.geometry, batch.x)
+    noise = process.noise(batch, key)
+    times = process.grid(16).to(tensors(noise)[0].device)
+    x = process.corrupt(None, noise, times[0].expand(rows(noise)))
+    for now, then in itertools.pairwise(times):
+        t, s = (time.expand(rows(noise)) for time in (now, then))
+        x = process.jump(x, ask(x, t), t, s)
+    return variance(process.geometry, x)
