@@ -1,0 +1,191 @@
+"""Pairs: what the teacher's ODE makes of a noise, the student must make of the same noise.
+
+L = E[ d( G(noise, c), target ) ], target = the teacher's solution from that very noise (Luhman & Luhman 2021 eq. 6; the
+regression term of Yin et al. 2024 DMD eq. 9). A student of K steps sees the state of the teacher's path at each of its
+step times, and answers with the path's end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+from fewstep.objectives.distances import Distance, l2
+from fewstep.objectives.rollout import believed, encoded, penalty
+from fewstep.protocol import (
+    Batch,
+    Cond,
+    Denoiser,
+    Estimate,
+    Flow,
+    Loss,
+    Phase,
+    Ramp,
+    Role,
+    Roles,
+    Sample,
+    State,
+    Step,
+    Student,
+    Tree,
+    rows,
+    tensors,
+    tree_map,
+    with_index,
+)
+
+Solve: TypeAlias = Callable[..., Iterator[State]]
+"""``(model, x, times, cond, *, key) -> states``, as the deterministic solvers of ``fewstep.samplers``."""
+
+
+@dataclass(frozen=True)
+class ODE:
+    """How a teacher's ODE is solved from pure noise.
+
+    Args:
+        solver: ``heun``, ``euler``, ``ddim`` of :mod:`fewstep.samplers`.
+        steps: intervals of the process' own grid; the student's times are added to it.
+        guidance: the teacher's scale g, for teachers that take one.
+    """
+
+    solver: Solve
+    steps: int = 18
+    guidance: float | None = None
+
+    def grid(self, process: Any, times: Sequence[float] = ()) -> Tensor:
+        """Decreasing times from t_max to t_min that pass through ``times`` exactly."""
+        own = [u for u in process.grid(self.steps).tolist() if all(abs(u - t) > 1e-9 * t for t in times)]
+        return torch.tensor(sorted({*own, *times}, reverse=True), dtype=torch.float64)
+
+    def __call__(
+        self, teacher: Any, noise: Tree, cond: Cond, times: Sequence[float] = ()
+    ) -> tuple[Tree, tuple[Tree, ...]]:
+        """Where the noise ends, and what a student of these times is shown on the way.
+
+        The first of its states is the noise as the student itself scales it, at times[0].
+        """
+        process = teacher.process.on(cond.mask)
+        grid = self.grid(process, times)
+        device, count = tensors(noise)[0].device, rows(noise)
+        start = process.corrupt(None, noise, grid[0].to(device).expand(count))
+        first = torch.full((count,), times[0] if times else process.t_max, dtype=torch.float64, device=device)
+        shown = {times[0]: process.corrupt(None, noise, first)} if times else {}
+        model = teacher if self.guidance is None else _Guiding(teacher, self.guidance)
+        end = start
+        states = self.solver(model, start, grid, replace(cond, index=None), key=None)
+        for at, state in zip([*grid.tolist()[1:], 0.0], states, strict=True):
+            end = state.x
+            if at in times[1:]:
+                shown[at] = end
+        return end, tuple(shown[t] for t in times)
+
+
+@dataclass(frozen=True)
+class _Guiding:
+    """A teacher at one guidance scale, as solvers call it."""
+
+    teacher: Any
+    scale: float
+
+    @property
+    def process(self) -> Any:
+        return self.teacher.process
+
+    def __call__(self, xt: Tree, t: Tensor, cond: Cond) -> Estimate:
+        return self.teacher(xt, t, cond, guidance=torch.full_like(t, self.scale))
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Roles: student, and the teacher where pairs are made online (else it only lends its first weights).
+
+    Args:
+        online: solve the teacher's ODE inside the loss; None = the batch holds "extra.noise", "extra.target" and, for
+            students of several steps, "extra.path": one state for each of the student's times.
+        distance: of the student's answer and the target.
+        penalties: weights of ``Sample.penalties``.
+        teacher: role name.
+        student: role name.
+    """
+
+    online: ODE | None = None
+    distance: Distance = l2
+    penalties: Mapping[str, Ramp | float] = field(default_factory=dict)
+    teacher: str = "teacher"
+    student: str = "student"
+
+    @property
+    def roles(self) -> Mapping[str, Role]:
+        """Teacher and student."""
+        solved = self.online is not None
+        guided = frozenset({"guidance"} if self.online and self.online.guidance is not None else ())
+        return {
+            self.teacher: Role(
+                kind=Denoiser,
+                trainable=False,
+                optional=not solved,
+                accepts=guided,
+                process=Flow if solved else None,
+            ),
+            self.student: Role(kind=Student, init=self.teacher),
+        }
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """Recorded pairs, unless they are made online."""
+        return frozenset({"extra.noise", "extra.target"} if self.online is None else ())
+
+    def phases(self, index: int) -> Sequence[Phase]:
+        """One update."""
+        return (Phase("student", (self.student,)),)
+
+    def loss(self, phase: Phase, roles: Roles, batch: Batch, step: Step) -> Loss:
+        """Distance of the student's answer to the end of the teacher's path."""
+        student = roles[self.student]
+        judge = roles.get(self.teacher, student)
+        own = tuple(getattr(student, "times", ()))
+        times = own if len(own) > 1 else ()
+        noise, target, path = self._pair(judge, batch, step, times)
+        if times:
+            sample = _stepped(student, times, path, batch, step)
+        else:
+            sample = student.generate(batch, replace(step, key=step.key.at("sample")), noise=noise)
+        sample = encoded(sample, judge)
+        geometry = judge.process.on(sample.mask).geometry
+        gap = self.distance(geometry, believed(sample), Estimate(target), target).mean()
+        extra, logs = penalty(sample, self.penalties, step)
+        return Loss(gap + extra, {"loss": gap.detach(), **logs})
+
+    def _pair(
+        self, teacher: Any, batch: Batch, step: Step, times: tuple[float, ...]
+    ) -> tuple[Tree, Tree, tuple[Tree, ...]]:
+        """Noise, target and path: from the batch, or solved now."""
+        if self.online is not None:
+            noise = teacher.process.on(batch.mask).noise(batch, step.key.at("noise"))
+            with torch.no_grad():
+                return noise, *self.online(teacher, noise, batch.cond, times)
+        path = tuple(batch.extra.get("path", ()))
+        if times and len(path) != len(times):
+            raise ValueError(
+                f"the student takes {len(times)} steps, at {times}, but the pairs hold {len(path)} states of "
+                "their path; make pairs with the student's times"
+            )
+        return batch.extra["noise"], batch.extra["target"], path
+
+
+def _stepped(
+    student: Any, times: tuple[float, ...], path: tuple[Tree, ...], batch: Batch, step: Step
+) -> Sample:
+    """The student's answer from one place of the path, drawn for each row."""
+    device, count = tensors(batch.like)[0].device, rows(batch.like)
+    index = step.key.at("step").integers((count,), len(times)).to(device)
+    each = torch.arange(count, device=device)
+    xt = tree_map(lambda *states: torch.stack(states)[index, each], *path)
+    t = torch.tensor(times, dtype=torch.float64, device=device)[index]
+    cond = with_index(batch.cond, index)
+    est = student(xt, t, cond)
+    return Sample(est.x0, cond, est)
