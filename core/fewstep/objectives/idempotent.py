@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -37,19 +37,21 @@ from fewstep.protocol import (
 
 @dataclass(frozen=True)
 class Idempotence:
-    """lam_r |f(x) - x|^2 + lam_i |f(sg y) - sg y|^2 with y = f(z) a sample of the student.
+    """lam_r |f(x) - x|^2 + lam_i |f(y) - y|^2 with y = f(z) a sample of the student.
 
     A few-step student takes a clean state as it takes noise: at one of its own start times, at the scale of that
     time's states (:func:`fewstep.processes.at_scale`), without noise.
 
     Args:
-        idempotence: lam_i; only the outer f learns.
+        idempotence: lam_i.
         reconstruction: lam_r.
+        learns: "both" calls of f, or the "outer" one alone, y being data. The outer alone keeps whatever the student
+            makes: a direction in which there is no data, but a little leaks (f = a there), is amplified by the
+            gradient 2 a^2 (a - 1), while both shrink it by 2 a (1 - a) (1 - 2 a) as long as a < 1/2.
         noise: standard deviation of noise added to y before f sees it again; for students that will be called on
             their own samples with a little noise.
         at: which of the student's steps takes clean states: 0 = the first, one map for noise and data; -1 = the last.
         reference: batch field of x, "x" or "extra.<name>" (stored samples of the teacher).
-        share_rollout: judge the sample that the cycle's other terms judge.
         student: role name.
 
     Raises:
@@ -61,7 +63,7 @@ class Idempotence:
     noise: float = 0.0
     at: int = 0
     reference: str = "x"
-    share_rollout: bool = False
+    learns: Literal["both", "outer"] = "both"
     student: str = "student"
 
     def __post_init__(self) -> None:
@@ -102,7 +104,8 @@ class Idempotence:
             x = reference_of(batch, self.reference)
             yield self._term("reconstruction", weight, student, batch, x, x)
         if (weight := at_step(self.idempotence, step)) != 0.0:
-            y = rollout(student, self.student, batch, step, shared=self.share_rollout, graph=False).x
+            graph = self.learns == "both"
+            y = rollout(student, self.student, batch, step, shared=False, graph=graph).x
             noise = student.process.on(batch.mask).noise(batch, step.key.at("again"))
             yield self._term("idempotence", weight, student, batch, y + self.noise * noise, y)
 
@@ -139,7 +142,6 @@ def sign(
     times: TimeLaw,
     *,
     matching: Ramp | float = 1.0,
-    share_rollout: bool = False,
     student: str = "student",
     again: Mapping[str, Any] | None = None,
     **distillation: Any,
@@ -149,11 +151,9 @@ def sign(
     Args:
         times: law of the times at which the student is judged.
         matching: lam_s.
-        share_rollout: all terms of a cycle judge one sample, made once.
         student: role name.
         again: settings of :class:`Idempotence`.
         **distillation: settings of :func:`fewstep.objectives.dmd`.
     """
-    common = {"share_rollout": share_rollout, "student": student}
-    itself = Idempotence(**{**(again or {}), **common})
-    return Mix({"again": (1.0, itself), "matching": (matching, dmd(times, **{**distillation, **common}))})
+    itself = Idempotence(**{**(again or {}), "student": student})
+    return Mix({"again": (1.0, itself), "matching": (matching, dmd(times, student=student, **distillation))})

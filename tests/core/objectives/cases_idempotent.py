@@ -9,5 +9,5 @@ from fewstep.objectives import Idempotence, sign
 CASES = {
     "idempotence": points(Idempotence(noise=0.1, at=-1)),
     "sign": points(sign(NATURAL)),
-    "sign with one rollout": points(sign(NATURAL, share_rollout=True)),
+    "sign with an outer call": points(sign(NATURAL, again={"learns": "outer"})),
 }

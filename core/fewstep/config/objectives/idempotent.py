@@ -19,6 +19,7 @@ class SIGNConfig(Learned):
     idempotence: float = setting(1.0, "weight of |f(f(z)) - f(z)|^2", ge=0)
     reconstruction: float = setting(1.0, "weight of |f(x) - x|^2", ge=0)
     noise: float = setting(0.0, "standard deviation of noise added to f(z) before it is mapped again", ge=0)
+    learns: Literal["both", "outer"] = setting("both", "which calls in f(f(z)) learn")
     at: int = setting(0, "the student's step that takes clean states; 0 = first, -1 = last", ge=-8, le=7)
     reference: Literal["data", "teacher"] = setting("data", "what is reconstructed")
 
@@ -26,7 +27,7 @@ class SIGNConfig(Learned):
         """The objective; ``fixed`` are settings of the score distillation."""
         from fewstep.objectives import sign
 
-        named = ("idempotence", "reconstruction", "noise", "at")
+        named = ("idempotence", "reconstruction", "noise", "learns", "at")
         again = {
             **{name: getattr(self, name) for name in named},
             "reference": "x" if self.reference == "data" else "extra.teacher",
