@@ -1,127 +1,48 @@
-"""Consistency: two neighboring points of one trajectory must be sent to the same place.
+"""Consistency: two points of one trajectory must be sent to the same place.
 
-L = E[ w d( f_student(x_t, t), sg f_target(x_s, s) ) ], t > s neighbors on a grid. x_s comes from the teacher's ODE
-(consistency distillation, Song et al. 2023 algorithm 2) or, without a teacher, from the same noise (consistency
-training, algorithm 3). With a destination r both sides are flow maps, compared where they land: trajectory
-consistency (Kim et al. 2024 CTM; Ren et al. 2024 TSCD). The seams are fields: pairs, solver, distance, destination.
+L = E[ w d( F(x_t, t -> r), sg F'(x_s, s -> r) ) ], t > s >= r on one trajectory, F' the student's running average or
+the student itself. x_s comes from the teacher's solver (consistency distillation, Song et al. 2023 algorithm 2) or,
+without a teacher, from the same noise (consistency training, algorithm 3). Where r lies is the methods' difference: at
+the clean state (CD, LCM, ECT, SCott), at the end of a segment (TSCD, MLCM), anywhere (CTM).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fewstep.objectives.corruption import draw_times
 from fewstep.objectives.distances import Distance, l2
+from fewstep.objectives.pair_solvers import Believe, PairSolver, Sde, States, heun
+from fewstep.objectives.pairs_of_times import GridPairs, Pair, PairLaw, SegmentPairs
 from fewstep.objectives.rollout import same_randomness
 from fewstep.objectives.weights import PairWeight, pair_one
 from fewstep.processes import TimeLaw
 from fewstep.protocol import (
     Batch,
+    Cond,
     Denoiser,
     Estimate,
     Flow,
-    Key,
     Loss,
     Phase,
     Process,
-    Ramp,
     Role,
     Roles,
     Step,
     Tree,
-    at_step,
     rows,
     spread,
     tensors,
     tree_map,
 )
 
-PairLaw: TypeAlias = Callable[[Process, int, Step, Key], tuple[Tensor, Tensor]]
-"""``(process, rows, step, key) -> (t, s)``, float64 (B,), t > s."""
-
-Believe: TypeAlias = Callable[[Tree, Tensor], Estimate]
-PairSolver: TypeAlias = Callable[[Any, Believe, Tree, Tensor, Tensor], Tree]
-"""``(process, believe, x_t, t, s) -> x_s``: one step of the teacher."""
-
-Destination: TypeAlias = Callable[[Process, Tensor, Tensor, Step, Key], Tensor]
-"""``(process, t, s, step, key) -> r <= s``: where both flow maps land."""
-
-
-def ddim(process: Any, believe: Believe, xt: Tree, t: Tensor, s: Tensor) -> Tree:
-    """One DDIM step: keep the predicted noise."""
-    return process.jump(xt, believe(xt, t), t, s)
-
-
-def euler(process: Any, believe: Believe, xt: Tree, t: Tensor, s: Tensor) -> Tree:
-    """One Euler step along the velocity."""
-    return _moved(xt, process.velocity(xt, believe(xt, t), t), s - t)
-
-
-def heun(process: Any, believe: Believe, xt: Tree, t: Tensor, s: Tensor) -> Tree:
-    """One Heun step: the mean of the slopes at both ends (Karras et al. 2022 algorithm 1)."""
-    slope = process.velocity(xt, believe(xt, t), t)
-    ahead = _moved(xt, slope, s - t)
-    slope_ahead = process.velocity(ahead, believe(ahead, s), s)
-    return _moved(xt, tree_map(lambda a, b: (a + b) / 2, slope, slope_ahead), s - t)
-
-
-@dataclass(frozen=True)
-class GridPairs:
-    """Neighbors on the process' own grid, uniformly.
-
-    Args:
-        steps: intervals of the grid; a ramp lets it grow (Song & Dhariwal 2024 sec. 3.4).
-        skip: how many intervals a pair spans (Luo et al. 2023 LCM sec. 4.3).
-    """
-
-    steps: Ramp | int = 18
-    skip: int = 1
-
-    def __call__(self, process: Process, count: int, step: Step, key: Key) -> tuple[Tensor, Tensor]:
-        """(B,) t and s; the last pair ends at the cleanest time."""
-        grid = process.grid(round(at_step(self.steps, step)))
-        first = key.integers((count,), len(grid) - 1)
-        return grid[first], grid[(first + self.skip).clamp(max=len(grid) - 1)]
-
-
-@dataclass(frozen=True)
-class RatioPairs:
-    """t from a law and s = ratio t, not below the cleanest time (Geng et al. 2024 ECT sec. 3.2).
-
-    Args:
-        times: law of t.
-        ratio: s / t; a ramp lets it approach 1.
-    """
-
-    times: TimeLaw
-    ratio: Ramp | float = 0.5
-
-    def __call__(self, process: Process, count: int, step: Step, key: Key) -> tuple[Tensor, Tensor]:
-        """(B,) t and s."""
-        t = self.times((count,), step, key)
-        return t, (t * at_step(self.ratio, step)).clamp(min=process.t_min)
-
-
-@dataclass(frozen=True)
-class SegmentEnd:
-    """The end of the segment that s lies in (Ren et al. 2024 TSCD; Zheng et al. 2024 TCD).
-
-    Args:
-        edges: decreasing times between the segments, ends included; an edge belongs to the segment below it.
-    """
-
-    edges: tuple[float, ...]
-
-    def __call__(self, process: Process, t: Tensor, s: Tensor, step: Step, key: Key) -> Tensor:
-        """(B,) the largest edge below t that does not exceed s."""
-        rising = torch.tensor(sorted(self.edges), dtype=t.dtype, device=t.device)
-        below = torch.searchsorted(rising, torch.minimum(s, t).contiguous(), right=True) - 1
-        return rising[below.clamp(min=0)]
+CALM = 0.5
+"""The largest noise strength of a stochastic solver that does without a term against blur."""
 
 
 @dataclass(frozen=True)
@@ -129,122 +50,192 @@ class Consistency:
     """Roles: teacher (frozen), student, target (the student's running average, stepped before each cycle).
 
     Args:
-        pairs: law of neighboring times.
-        solver: one step of the teacher: ``euler``, ``heun``, ``ddim``.
+        pairs: law of times: where student and target stand, and where both land.
+        solver: how the teacher moves from t to s: ``euler``, ``heun``, ``ddim``, ``Sde(...)``, ``Along(...)``.
         distance: of the two estimates.
         weight: of a pair.
         guidance: the teacher's guidance scale g, per sample from a law or one number; students that accept
             ``guidance`` are told (Meng et al. 2023; Luo et al. 2023 LCM).
-        destination: where flow maps land; None = clean estimates are compared.
+        states: where x_t comes from; None = from data, else the teacher's own states, and no data is read.
+        compare: "landing" = where the maps land; "clean" = after the target has moved both from there to the cleanest
+            time, with the gradient through that move (Kim et al. 2024 CTM eq. 8).
+        accompanied: another term of the loss fights blur (an adversarial one); silences a caution.
+        origin: whose weights the student starts from, if there is such a role; None = the teacher's.
         teacher: role name; None = consistency training on data alone.
         student: role name.
         target: role name; None = the student itself without gradient (Song & Dhariwal 2024 sec. 3.2).
+
+    Raises:
+        ValueError: if there is no teacher to guide or to give states, or nobody to move to the clean state.
     """
 
-    pairs: PairLaw = GridPairs()
+    pairs: PairLaw = field(default_factory=GridPairs)
     solver: PairSolver = heun
     distance: Distance = l2
     weight: PairWeight = pair_one
     guidance: TimeLaw | float | None = None
-    destination: Destination | None = None
+    states: States | None = None
+    compare: Literal["landing", "clean"] = "landing"
+    accompanied: bool = False
+    origin: str | None = None
     teacher: str | None = "teacher"
     student: str = "student"
     target: str | None = "target"
 
     def __post_init__(self) -> None:
-        """Guidance belongs to a teacher."""
+        """Refuse what contradicts itself."""
         if self.teacher is None and self.guidance is not None:
             raise ValueError("consistency training has no teacher to guide; leave guidance out")
+        if self.teacher is None and self.states is not None:
+            raise ValueError("states of the teacher need a teacher; name its role, or leave states out")
+        if self.compare == "clean" and (self.target is None or self.pairs.lands != "anywhere"):
+            raise ValueError(
+                "comparing clean states needs a target role, whose frozen map both sides take from where they land, "
+                "and pairs that land anywhere (MapPairs); else compare at the landing"
+            )
 
     @property
     def roles(self) -> Mapping[str, Role]:
         """Student, and those that are named."""
-        roles = {self.student: Role(kind=Denoiser, init=self.teacher)}
+        told = frozenset({"to"} if self.pairs.lands == "anywhere" else ())
+        needed = Flow if self.teacher is not None or self.pairs.lands != "clean" else None
+        walks = {"rule": "ddim"} if isinstance(self.pairs, SegmentPairs) and self.pairs.left > 1 else {}
+        begin = self.origin or self.teacher
+        roles = {self.student: Role(Denoiser, begin, accepts=told, process=needed, having=walks)}
+        if begin is not None:
+            roles[begin] = Role(trainable=False, optional=True)
         if self.teacher is not None:
-            roles[self.teacher] = Role(kind=nn.Module, trainable=False)
+            asked = frozenset(() if self.guidance is None else {"guidance"})
+            roles[self.teacher] = Role(trainable=False, accepts=asked)
         if self.target is not None:
-            roles[self.target] = Role(kind=nn.Module, init=self.student, trainable=False)
+            roles[self.target] = Role(init=self.student, trainable=False)
         return roles
 
     @property
     def reads(self) -> frozenset[str]:
-        """Clean states."""
-        return frozenset({"x"})
+        """Clean states, unless the teacher makes the states."""
+        return frozenset({"x"} if self.states is None else ())
 
     def phases(self, index: int) -> Sequence[Phase]:
         """One update."""
         return (Phase("student", (self.student,)),)
 
     def loss(self, phase: Phase, roles: Roles, batch: Batch, step: Step) -> Loss:
-        """Weighted distance of the two ends of a pair."""
+        """Weighted distance of the places to which the two points of a pair are sent."""
         student = roles[self.student]
         target = roles[self.target] if self.target is not None else student
         process = student.process.on(batch.mask)
-        t, s = self._times(process, batch, step)
-        scale = self._scale(batch, step, t)
-        noise = process.noise(batch, step.key.at("noise"))
-        xt = process.corrupt(batch.x, noise, t)
-        to = None if self.destination is None else self.destination(process, t, s, step, step.key.at("to"))
-        told = _told(student, scale, to)
+        pair = self._pair(process, batch, step)
+        scale = self._scale(batch, step, pair.t)
+        xt, xs = self._points(process, roles, batch, pair, scale, step)
+        sent = _Sender(process, batch.cond, scale, self.pairs.lands == "anywhere")
+        finish = target if self.compare == "clean" else None
         with torch.no_grad(), same_randomness(step.key.at("dropout")):
-            xs = self._neighbor(process, roles, batch, xt, noise, t, s, scale)
-            aim = _landed(process, xs, _bounded(process, xs, s, target(xs, s, batch.cond, **told)), s, to)
+            aim = sent(target, xs, pair.s, pair.to, finish)
         with same_randomness(step.key.at("dropout")):
-            own = _landed(process, xt, student(xt, t, batch.cond, **told), t, to)
+            own = sent(student, xt, pair.t, pair.to, finish)
         gap = self.distance(process.geometry, own, aim, xt)
-        total = (self.weight(process, t, s).to(gap.dtype) * gap).mean()
+        weight = self.weight(process, pair.t, pair.s) * (1.0 if pair.trust is None else pair.trust)
+        total = (weight.to(gap.dtype) * gap).mean()
         return Loss(total, {"loss": total.detach()})
 
-    def _times(self, process: Process, batch: Batch, step: Step) -> tuple[Tensor, Tensor]:
-        device = tensors(batch.x)[0].device
-        t, s = self.pairs(process, rows(batch.x), step, step.key.at("time"))
-        return t.to(device), s.to(device)
+    def cautions(self, roles: Roles, batch: Batch, step: Step) -> Iterator[str]:
+        """Noise without a remedy, guidance that the student is not told, steps that no segment begins with."""
+        student = roles[self.student]
+        if isinstance(self.solver, Sde) and self.solver.eta > CALM and not self.accompanied:
+            yield (
+                f"eta = {self.solver.eta:g} with no adversarial term: the optimum is the mean over the solver's noise, "
+                "which is blurred (all the way to the denoiser at eta = 1); lower eta or add an adversarial term"
+            )
+        if callable(self.guidance) and "guidance" not in student.accepts:
+            yield (
+                "guidance is drawn per sample, but the student's network does not take `guidance`, so it learns the "
+                "mean over all scales; give one number, or a network that accepts guidance"
+            )
+        if isinstance(self.pairs, SegmentPairs) and getattr(student, "rule", "") == "ddim":
+            yield from _strayed(student.times, self.pairs.starts(student.process))
+
+    def _pair(self, process: Process, batch: Batch, step: Step) -> Pair:
+        device = tensors(batch.like)[0].device
+        drawn = self.pairs(process, rows(batch.like), step, step.key.at("time"))
+        return Pair(*(None if times is None else times.to(device) for times in drawn))  # type: ignore[arg-type]
 
     def _scale(self, batch: Batch, step: Step, t: Tensor) -> Tensor | None:
         if self.guidance is None:
             return None
         if callable(self.guidance):
-            return draw_times(self.guidance, batch.x, step, step.key.at("guidance"))
+            return draw_times(self.guidance, batch.like, step, step.key.at("guidance"))
         return torch.full_like(t, self.guidance)
 
-    def _neighbor(
-        self,
-        process: Any,
-        roles: Roles,
-        batch: Batch,
-        xt: Tree,
-        noise: Tree,
-        t: Tensor,
-        s: Tensor,
-        scale: Tensor | None,
-    ) -> Tree:
-        """x_s: the teacher's step from x_t, or the same noise at s."""
+    @torch.no_grad()
+    def _points(
+        self, process: Any, roles: Roles, batch: Batch, pair: Pair, scale: Tensor | None, step: Step
+    ) -> tuple[Tree, Tree]:
+        """x_t, and x_s on its trajectory: by the teacher's steps, or the same noise at s."""
+        noise = process.noise(batch, step.key.at("noise"))
+        draws = _draws(process, batch, step)
         if self.teacher is None:
-            return process.corrupt(batch.x, noise, s)
+            return process.corrupt(batch.x, noise, pair.t), process.corrupt(batch.x, noise, pair.s)
         teacher = roles[self.teacher]
         asked = {} if scale is None else {"guidance": scale}
-        return self.solver(process, lambda x, at: teacher(x, at, batch.cond, **asked), xt, t, s)
+        believe: Believe = lambda x, at: teacher(x, at, batch.cond, **asked)  # noqa: E731
+        if self.states is None:
+            xt = process.corrupt(batch.x, noise, pair.t)
+        else:
+            xt = self.states(process, believe, noise, pair.t, draws("states"))
+        return xt, self.solver(process, believe, xt, pair.t, pair.s, draws("solver"))
 
 
-def _told(student: Any, scale: Tensor | None, to: Tensor | None) -> dict[str, Tensor]:
-    """What a student's network is told beside state, time and condition."""
-    told = {} if scale is None or "guidance" not in student.accepts else {"guidance": scale}
-    return told if to is None else {**told, "to": to}
+@dataclass(frozen=True)
+class _Sender:
+    """Sends states where a network's map leads them."""
+
+    process: Any
+    cond: Cond
+    scale: Tensor | None
+    tells: bool
+
+    def __call__(
+        self, model: Any, x: Tree, t: Tensor, to: Tensor | None, finish: Any | None = None
+    ) -> Estimate:
+        """From t to ``to`` (None = the clean estimate), and from there by ``finish`` to the cleanest time."""
+        est = _bounded(self.process, x, t, model(x, t, self.cond, **self._told(model, to)))
+        if to is None:
+            return est
+        landed = self.process.jump(x, est, t, to)
+        if finish is None:
+            return Estimate(landed)
+        return self(finish, landed, to, torch.full_like(to, self.process.t_min))
+
+    def _told(self, model: Any, to: Tensor | None) -> dict[str, Tensor]:
+        """What the network is told beside state, time and condition."""
+        told = {} if self.scale is None or "guidance" not in model.accepts else {"guidance": self.scale}
+        return {**told, "to": to} if self.tells and to is not None else told
 
 
-def _bounded(process: Any, xs: Tree, s: Tensor, est: Estimate) -> Estimate:
+def _draws(process: Process, batch: Batch, step: Step) -> Callable[[str], Callable[[int], Tree]]:
+    """Fresh noise by name and number."""
+    return lambda name: lambda number: process.noise(batch, step.key.at(name, number))
+
+
+def _bounded(process: Any, x: Tree, t: Tensor, est: Estimate) -> Estimate:
     """At the cleanest time the estimate is the state itself, whatever the network says (Song et al. 2023 eq. 4)."""
-    edge = s <= process.t_min
+    edge = t <= process.t_min
     if not isinstance(process, Flow) or not bool(edge.any()):
         return est
-    clean = process.x0(xs, xs, s, "boundary")
+    clean = process.x0(x, x, t, "boundary")
     return Estimate(tree_map(lambda own, net: torch.where(spread(edge, net), own, net), clean, est.x0))
 
 
-def _landed(process: Any, x: Tree, est: Estimate, t: Tensor, to: Tensor | None) -> Estimate:
-    """The clean estimate, or the state that the flow map reaches at ``to``."""
-    return est if to is None else Estimate(process.jump(x, est, t, to))
-
-
-def _moved(x: Tree, slope: Tree, dt: Tensor) -> Tree:
-    return tree_map(lambda a, v: a + spread(dt.to(a.dtype), a) * v, x, slope)
+def _strayed(times: Sequence[float], starts: Sequence[float]) -> Iterator[str]:
+    """Whether a student walks along other edges than those that were trained."""
+    same = len(times) == len(starts) and all(
+        abs(a - b) <= 1e-6 * b for a, b in zip(times, starts, strict=True)
+    )
+    if not same:
+        told = ", ".join(f"{time:.4g}" for time in starts)
+        yield (
+            f"the student's steps begin at {', '.join(f'{time:.4g}' for time in times)}, but the segments that are left "
+            f"at the end begin at {told}: in between, its jumps were never trained; give it those times, end with as "
+            "many segments as it has steps, or let it renoise after one segment"
+        )

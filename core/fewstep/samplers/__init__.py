@@ -4,24 +4,40 @@ from fewstep.samplers.contenders import one_call_sampler, solver_sampler, studen
 from fewstep.samplers.hybrid import hybrid_sampler
 from fewstep.samplers.policy import FewStepPolicy
 from fewstep.samplers.router import router_sampler
-from fewstep.samplers.solvers import Solver, ancestral, ddim, euler, heun, renoise
+from fewstep.samplers.solvers import (
+    Gamma,
+    Sde,
+    Solver,
+    ancestral,
+    ddim,
+    dpmpp_2m,
+    euler,
+    flow_map,
+    heun,
+    renoise,
+)
 from fewstep.samplers.stack import prediction_stack
-from fewstep.samplers.student import FewStep, FewStepTokens, student_times
+from fewstep.samplers.student import FewStep, FewStepTokens, rule_for, student_times
 
 __all__ = [
     "FewStep",
     "FewStepPolicy",
     "FewStepTokens",
+    "Gamma",
+    "Sde",
     "Solver",
     "ancestral",
     "ddim",
+    "dpmpp_2m",
     "euler",
+    "flow_map",
     "heun",
     "hybrid_sampler",
     "one_call_sampler",
     "prediction_stack",
     "renoise",
     "router_sampler",
+    "rule_for",
     "solver_sampler",
     "student_sampler",
     "student_times",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -17,7 +18,9 @@ from fewstep.protocol import (
     Denoiser,
     Estimate,
     Key,
+    Objective,
     Process,
+    Role,
     Sample,
     State,
     Step,
@@ -26,8 +29,11 @@ from fewstep.protocol import (
     tensors,
     with_index,
 )
+from fewstep.samplers.solvers import landing, made_clean
 
-Rule = Literal["renoise", "ddim", "posterior"]
+Rule = Literal["renoise", "ddim", "posterior", "flow", "gamma"]
+MAPS = ("flow", "gamma")
+"""Rules of flow maps: the network is told where to land."""
 
 
 class FewStep(Denoiser):
@@ -39,13 +45,17 @@ class FewStep(Denoiser):
         prediction: as in :class:`Denoiser`.
         times: decreasing start times of the K steps; the first is the time of the initial noise.
         rule: between steps, "renoise" the clean estimate with fresh noise (Song et al. 2023), keep the predicted
-            noise ("ddim"), or draw the "posterior".
+            noise ("ddim"), or draw the "posterior". Networks that accept ``to`` may land at the next time as a "flow"
+            map, or below it and get fresh noise ("gamma", Kim et al. 2024 CTM); their last step lands at the cleanest
+            time. ``rule_for`` knows what an objective asks for.
         pick: which step a *training* sample comes from: the "last", or a "random" one (uniform-step matching). Only
             that step carries a graph; the steps before it are the roll that inference will make (backward simulation,
             Yin et al. 2024 DMD2 sec. 4.5).
+        gamma: share of fresh noise of that rule; 0 = "flow".
+        guidance: scale that a network with a guidance input is told; None = it is told nothing.
 
     Raises:
-        ValueError: if the times do not decrease inside the range of the process.
+        ValueError: if the times do not decrease inside the range of the process, or the network cannot follow the rule.
     """
 
     def __init__(
@@ -56,12 +66,21 @@ class FewStep(Denoiser):
         times: Sequence[float],
         rule: Rule = "renoise",
         pick: Literal["last", "random"] = "last",
+        gamma: float = 0.5,
+        guidance: float | None = None,
     ) -> None:
         """Bind the schedule."""
         super().__init__(net, process, prediction)
         self.times = _checked(times, process)
         self.rule = rule
         self.pick = pick
+        self.gamma = gamma if rule == "gamma" else 0.0
+        self.guidance = guidance
+        if rule in MAPS and "to" not in self.accepts:
+            raise ValueError(
+                f"rule {rule!r} tells the network where to land, but {type(net).__name__} does not declare `to` in its "
+                "`accepts`; use a network that takes it, or the rule 'ddim' or 'renoise'"
+            )
 
     def generate(
         self, batch: Batch, step: Step, *, noise: Tree | None = None, steps: int | None = None
@@ -69,7 +88,8 @@ class FewStep(Denoiser):
         """A training sample: graph in the picked step only. ``cond.index`` names that step."""
         times = self.schedule(steps)
         last = len(times) - 1 if self.pick == "last" else step.key.at("pick").integer(len(times))
-        return self._roll(batch, step, noise, times[: last + 1], graph_from=last)
+        sample = self._roll(batch, step, noise, times[: last + 1], graph_from=last)
+        return sample if self.rule != "ddim" else replace(sample, until=self._end(times, last, sample.x))
 
     def sample(
         self, batch: Batch, step: Step, *, noise: Tree | None = None, steps: int | None = None
@@ -90,39 +110,53 @@ class FewStep(Denoiser):
         """The rest of a roll: from a state x that stands at ``times[first]``, however it came there."""
         return self._walk(batch, step, x, self.times, first, graph_from=first)
 
+    def _end(self, times: Sequence[float], which: int, like: Tree) -> Tensor:
+        """(B,) where a step leads: the next start time, the cleanest time after the last."""
+        return _time((*times[1:], self.process.t_min)[which], like)
+
     def _roll(
         self, batch: Batch, step: Step, noise: Tree | None, times: Sequence[float], graph_from: int
     ) -> Sample:
-        process = self.process.on(batch.mask)
-        noise = process.noise(batch, step.key.at("noise")) if noise is None else noise
-        return self._walk(
-            batch, step, process.corrupt(None, noise, _time(times[0], noise)), times, 0, graph_from
-        )
+        noise = self.process.on(batch.mask).noise(batch, step.key.at("noise")) if noise is None else noise
+        x = self.process.on(batch.mask).corrupt(None, noise, _time(times[0], noise))
+        return self._walk(batch, step, x, times, 0, graph_from)
 
     def _walk(
         self, batch: Batch, step: Step, x: Tree, times: Sequence[float], first: int, graph_from: int
     ) -> Sample:
-        process = self.process.on(batch.mask)
+        process: Any = self.process.on(batch.mask)
         path: list[State] = []
-        est = Estimate(x)
-        for i, t in list(enumerate(times))[first:]:
+        for i in range(first, len(times)):
+            last = i + 1 == len(times)
             cond = with_index(batch.cond, torch.full((rows(x),), i, device=tensors(x)[0].device))
             with torch.set_grad_enabled(torch.is_grad_enabled() and i >= graph_from):
-                now = _time(t, x)
-                est = self(x, now, cond)
+                now, then = _time(times[i], x), self._end(times, i, x)
+                est = self(x, now, cond, **self._told(then if last else self._landing(process, then)))
                 path.append(State(x, now, est))
-                if i + 1 < len(times):
-                    x = self._next(
-                        process, batch, x, est, now, _time(times[i + 1], x), step.key.at("roll", i)
-                    )
+                if not last:
+                    x = self._next(process, batch, x, est, now, then, step.key.at("roll", i))
+                elif self.rule in MAPS:
+                    est = Estimate(made_clean(process, process.jump(x, est, now, then), then))
         return Sample(est.x0, cond, est, tuple(path))
+
+    def _told(self, to: Tensor) -> dict[str, Tensor]:
+        """What the network is told beside state, time and condition."""
+        told = {"to": to} if self.rule in MAPS else {}
+        return told if self.guidance is None else {**told, "guidance": torch.full_like(to, self.guidance)}
+
+    def _landing(self, process: Any, s: Tensor) -> Tensor:
+        """Where the network lands on its way to s."""
+        return landing(process, s, self.gamma) if self.gamma > 0 else s
 
     def _next(
         self, process: Any, batch: Batch, x: Tree, est: Estimate, t: Tensor, s: Tensor, key: Key
     ) -> Tree:
-        if self.rule == "ddim":
+        if self.rule in ("ddim", "flow"):
             return process.jump(x, est, t, s)
         noise = process.noise(batch, key)
+        if self.rule == "gamma":
+            to = self._landing(process, s)
+            return process.corrupt(process.jump(x, est, t, to), noise, s, since=to)
         if self.rule == "posterior":
             return process.posterior(x, est, t, s, noise)
         return process.corrupt(est.x0, noise, s)
@@ -196,6 +230,19 @@ class FewStepTokens(Denoiser):
 def student_times(process: Process, steps: int) -> tuple[float, ...]:
     """The natural start times of a K-step student: the process' grid without its end."""
     return tuple(float(t) for t in process.grid(steps)[:-1])
+
+
+def rule_for(objective: Objective, default: Rule = "renoise", student: str = "student") -> Rule:
+    """The rule by which a student of this objective walks: the one it must have, "flow" for flow maps, else the default.
+
+    Args:
+        objective: whose role says what its student must be like.
+        default: for objectives that leave it open.
+        student: its role.
+    """
+    role = objective.roles.get(student, Role())
+    found: Rule = role.having.get("rule", "flow" if "to" in role.accepts else default)
+    return found
 
 
 def _checked(times: Sequence[float], process: Process) -> tuple[float, ...]:

@@ -2,15 +2,81 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
+
+from pydantic import model_validator
 
 from fewstep.config.model import Settings, setting
+from fewstep.config.objectives.rounds import Round
+from fewstep.config.times import TimesConfig
 
 if TYPE_CHECKING:
+    from fewstep.objectives import SegmentPairs
     from fewstep.protocol import Objective, Process
 
+SolverName: TypeAlias = Literal["euler", "heun", "ddim"]
+TargetName: TypeAlias = Literal["average", "self"]
 
-class ConsistencyConfig(Settings):
+
+class Paired(Settings):
+    """What all flow maps on pairs of times share."""
+
+    distance: Literal["l2", "l1", "pseudo-huber"] = setting("l2", "distance of the two places")
+    huber_c: float = setting(
+        5.4e-4, "bend of the pseudo-Huber distance", gt=0, paper="Song & Dhariwal 2024 eq. 7"
+    )
+    guidance: float | None = setting(None, "teacher's guidance scale g in u + g (c - u)", ge=0, le=100)
+    guidance_to: float | None = setting(
+        None, "if given, g is uniform in [guidance, guidance_to]", ge=0, le=100
+    )
+    target: TargetName = setting("average", "whose map is the target")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.guidance_to is not None and not (self.guidance or 0.0) < self.guidance_to:
+            raise ValueError("guidance_to needs a smaller guidance to begin with")
+        return self
+
+    def common(self) -> dict[str, Any]:
+        """Keyword arguments of :class:`fewstep.objectives.Consistency` that they share."""
+        from fewstep.objectives import distances
+        from fewstep.processes import Uniform
+
+        far = distances.pseudo_huber(self.huber_c) if self.distance == "pseudo-huber" else None
+        scale = self.guidance if self.guidance_to is None else Uniform(self.guidance or 0.0, self.guidance_to)
+        return {
+            "distance": far or getattr(distances, self.distance),
+            "guidance": scale,
+            "target": "target" if self.target == "average" else None,
+        }
+
+
+class Accompanied(Paired):
+    """Flow maps that may have an adversarial term beside them."""
+
+    adversarial: float = setting(
+        0.0, "weight of an adversarial term on the student's samples; 0 = none", ge=0
+    )
+    adversarial_times: TimesConfig = setting(
+        TimesConfig(low=0.02, high=0.98), "law of the times at which the discriminator judges"
+    )
+
+    def mixed(self, process: Process, **terms: tuple[float, Objective]) -> Objective:
+        """The terms and the adversarial one, or a lone term as it is."""
+        from fewstep.protocol import Mix
+
+        if self.adversarial > 0:
+            from fewstep.objectives import Adversarial
+
+            judged = Adversarial(self.adversarial_times.build(process))
+            terms = {**terms, "adversarial": (self.adversarial, judged)}
+        if len(terms) > 1:
+            return Mix(terms)
+        return next(term for _, term in terms.values())
+
+
+class ConsistencyConfig(Paired):
     """Neighbors on one trajectory are sent to the same place."""
 
     kind: Literal["consistency"] = setting("consistency", "neighbors on one trajectory go to the same place")
@@ -20,48 +86,251 @@ class ConsistencyConfig(Settings):
     skip: int = setting(
         1, "intervals between the two points of a pair", unit="intervals", ge=1, paper="Luo et al. 2023"
     )
-    solver: Literal["euler", "heun", "ddim"] = setting(
-        "heun", "one step of the teacher", paper="Song et al. 2023"
-    )
-    distance: Literal["l2", "l1", "pseudo-huber"] = setting("l2", "distance of the two estimates")
-    huber_c: float = setting(
-        5.4e-4, "bend of the pseudo-Huber distance", gt=0, paper="Song & Dhariwal 2024 eq. 7"
-    )
+    solver: SolverName = setting("heun", "one step of the teacher", paper="Song et al. 2023")
     weight: Literal["one", "inverse-gap"] = setting("one", "weight of a pair", paper="Geng et al. 2024")
-    guidance: float | None = setting(None, "teacher's guidance scale g in u + g (c - u)", ge=0, le=100)
-    guidance_to: float | None = setting(
-        None, "if given, g is uniform in [guidance, guidance_to]", ge=0, le=100
-    )
     teacher: bool = setting(True, "false = consistency training on data alone")
-    target: Literal["average", "self"] = setting("average", "whose estimate is the target")
 
     def build(self, process: Process, **fixed: Any) -> Objective:
         """The objective."""
-        from fewstep.objectives import Consistency, GridPairs, flow_map
-        from fewstep.objectives.weights import inverse_gap, pair_one
+        from fewstep.objectives import Consistency, GridPairs, pair_solvers
 
         settings = {
+            **self.common(),
             "pairs": GridPairs(self.steps, self.skip),
-            "solver": getattr(flow_map, self.solver),
-            "distance": self._distance(),
-            "weight": inverse_gap if self.weight == "inverse-gap" else pair_one,
-            "guidance": self._guidance(),
+            "solver": getattr(pair_solvers, self.solver),
+            "weight": _weight(self.weight),
             "teacher": "teacher" if self.teacher else None,
-            "target": "target" if self.target == "average" else None,
         }
         made: Objective = Consistency(**{**settings, **fixed})
         return made
 
-    def _distance(self) -> Any:
-        from fewstep.objectives import distances
 
-        if self.distance == "pseudo-huber":
-            return distances.pseudo_huber(self.huber_c)
-        return distances.l1 if self.distance == "l1" else distances.l2
+class LCMConfig(Paired):
+    """Latent consistency: big DDIM steps of a guided teacher."""
 
-    def _guidance(self) -> Any:
-        from fewstep.processes import Uniform
+    kind: Literal["lcm"] = setting(
+        "lcm", "consistency over big DDIM steps of a guided teacher", paper="Luo et al. 2023 algorithm 1"
+    )
+    steps: int = setting(
+        1000, "intervals of the time grid", unit="intervals", ge=1, paper="Luo et al. 2023 sec. 5.1"
+    )
+    skip: int = setting(
+        20,
+        "intervals that a pair spans: the teacher's step",
+        unit="intervals",
+        ge=1,
+        paper="Luo et al. 2023 sec. 4.3",
+    )
+    distance: Literal["l2", "l1", "pseudo-huber"] = setting("pseudo-huber", "distance of the two places")
+    huber_c: float = setting(1e-3, "bend of the pseudo-Huber distance", gt=0, paper="the authors' code")
+    guidance: float | None = setting(
+        None,
+        "teacher's guidance scale g in u + g (c - u); the paper draws g in [3, 15] (w in [2, 14], g = 1 + w)",
+        ge=0,
+        le=100,
+        paper="Luo et al. 2023 eq. 14",
+    )
 
-        if self.guidance is None or self.guidance_to is None:
-            return self.guidance
-        return Uniform(self.guidance, self.guidance_to)
+    def build(self, process: Process, **fixed: Any) -> Objective:
+        """The objective."""
+        from fewstep.objectives import Consistency, GridPairs, ddim
+
+        settings = {**self.common(), "pairs": GridPairs(self.steps, self.skip), "solver": ddim}
+        made: Objective = Consistency(**{**settings, **fixed})
+        return made
+
+
+class ECTConfig(Paired):
+    """Easy consistency tuning: the gap between the two times closes in stages."""
+
+    kind: Literal["ect"] = setting(
+        "ect", "consistency tuning: the gap of a pair closes in stages", paper="Geng et al. 2024 sec. 3.2"
+    )
+    times: TimesConfig = setting(
+        TimesConfig(kind="lognormal", mean=-1.1, std=2.0),
+        "law of the noisier time",
+        paper="Geng et al. 2024: P_mean, P_std",
+    )
+    stages: int = setting(
+        10, "how often the gap halves, each for an equal share of the run", unit="stages", ge=1, le=10
+    )
+    boost: float = setting(
+        8.0, "k of the gap t (1 - ratio) (1 + k sigmoid(-t))", ge=0, paper="Geng et al. 2024 sec. 3.2"
+    )
+    weight: Literal["one", "inverse-gap"] = setting(
+        "inverse-gap", "weight of a pair", paper="Geng et al. 2024"
+    )
+    solver: SolverName = setting("euler", "one step of the teacher, if there is one")
+    teacher: bool = setting(
+        False, "true = the teacher leads from t to s; false = it gives its weights, and data do the rest"
+    )
+    target: TargetName = setting("self", "whose map is the target", paper="Geng et al. 2024")
+
+    def build(self, process: Process, **fixed: Any) -> Objective:
+        """The objective."""
+        from fewstep.objectives import Consistency, RatioPairs, Staircase, pair_solvers
+
+        ratios = Staircase(tuple(min(1 - 0.5 ** (stage + 1), 0.999) for stage in range(self.stages)))
+        settings = {
+            **self.common(),
+            "pairs": RatioPairs(self.times.build(process), ratios, self.boost),
+            "solver": getattr(pair_solvers, self.solver),
+            "weight": _weight(self.weight),
+            "teacher": "teacher" if self.teacher else None,
+            "origin": "teacher",
+        }
+        made: Objective = Consistency(**{**settings, **fixed})
+        return made
+
+
+class CTMConfig(Accompanied):
+    """Consistency trajectory models: maps from any time to any earlier one. The network must accept ``to``."""
+
+    kind: Literal["ctm"] = setting(
+        "ctm", "maps from any time to any cleaner one", paper="Kim et al. 2024 eq. 10"
+    )
+    steps: int = setting(18, "intervals of the time grid", unit="intervals", ge=2, paper="Kim et al. 2024")
+    reach: int = setting(
+        3,
+        "intervals that the teacher crosses at most; the paper takes 17",
+        unit="intervals",
+        ge=1,
+        paper="Kim et al. 2024 sec. 3.2",
+    )
+    solver: SolverName = setting("heun", "each step of the teacher", paper="Kim et al. 2024")
+    compare: Literal["landing", "clean"] = setting(
+        "clean", "where the two maps are compared", paper="Kim et al. 2024 eq. 8"
+    )
+    denoising: float = setting(
+        1.0, "weight of denoising, the map from t to t", ge=0, paper="Kim et al. 2024 eq. 11"
+    )
+    denoising_times: TimesConfig = setting(TimesConfig(), "law of its times")
+
+    def build(self, process: Process, **fixed: Any) -> Objective:
+        """The objective: consistency, denoising and perhaps an adversarial term."""
+        from fewstep.objectives import Along, Consistency, Denoising, MapPairs, pair_solvers
+        from fewstep.objectives.weights import customary
+
+        settings = {
+            **self.common(),
+            "pairs": MapPairs(self.steps, self.reach),
+            "solver": Along(getattr(pair_solvers, self.solver), self.steps),
+            "compare": self.compare,
+            "accompanied": self.adversarial > 0,
+        }
+        terms: dict[str, tuple[float, Objective]] = {"maps": (1.0, Consistency(**{**settings, **fixed}))}
+        if self.denoising > 0:
+            law = self.denoising_times.build(process)
+            terms["denoising"] = (self.denoising, Denoising(law, customary))
+        return self.mixed(process, **terms)
+
+
+class Segmented(Accompanied):
+    """Consistency inside segments that merge."""
+
+    steps: int = setting(16, "intervals of the time grid", unit="intervals", ge=1)
+    segments: tuple[int, ...] = setting(
+        (8, 4, 2, 1), "counts of segments, each for an equal share of the run", min_length=1
+    )
+    solver: SolverName = setting("ddim", "one step of the teacher")
+    skip: int = setting(1, "intervals between the two points of a pair", unit="intervals", ge=1)
+    fade: float = setting(0.0, "share of its weight that a pair loses that lands a segment away", ge=0, le=1)
+    target: TargetName = setting("self", "whose map is the target")
+
+    @model_validator(mode="after")
+    def _merging(self) -> Self:
+        falls = all(a > b for a, b in zip(self.segments, self.segments[1:], strict=False))
+        if not falls or not 1 <= min(self.segments) <= max(self.segments) <= self.steps:
+            raise ValueError(
+                f"segments must become fewer, between {self.steps} (steps) and 1: {self.segments}"
+            )
+        return self
+
+    def pairs(self) -> SegmentPairs:
+        """The law of times."""
+        from fewstep.objectives import SegmentPairs, Staircase
+
+        return SegmentPairs(self.steps, Staircase(self.segments), self.skip, self.fade)
+
+    def build(self, process: Process, **fixed: Any) -> Objective:
+        """The objective."""
+        from fewstep.objectives import Consistency, pair_solvers
+
+        settings = {
+            **self.common(),
+            "pairs": self.pairs(),
+            "solver": getattr(pair_solvers, self.solver),
+            "accompanied": self.adversarial > 0,
+            **self.sources(),
+        }
+        return self.mixed(process, maps=(1.0, Consistency(**{**settings, **fixed})))
+
+    def sources(self) -> dict[str, Any]:
+        """Where states come from."""
+        return {}
+
+    def rounds(self, process: Process, times: Sequence[float], **fixed: Any) -> tuple[Round, ...]:
+        """One round that ends with a segment for each step of the student, whose steps begin where these do."""
+        left = len(times)
+        counts = (*(count for count in self.segments if count > left), left)
+        ended = type(self).model_validate({**dict(self), "segments": counts, "steps": max(self.steps, left)})
+        return (Round("student", ended.build(process, **fixed), ended.pairs().starts(process)),)
+
+
+class TSCDConfig(Segmented):
+    """Trajectory segmented consistency: maps to the end of each segment, and segments merge."""
+
+    kind: Literal["tscd"] = setting(
+        "tscd", "maps to the ends of segments that merge", paper="Ren et al. 2024 Hyper-SD sec. 3.1"
+    )
+
+
+class MLCMConfig(Segmented):
+    """Multistep latent consistency: as segments, on the teacher's own states. Reads no data."""
+
+    kind: Literal["mlcm"] = setting(
+        "mlcm", "segmented consistency on the teacher's own states, without data", paper="Xie et al. 2024"
+    )
+    distance: Literal["l2", "l1", "pseudo-huber"] = setting("pseudo-huber", "distance of the two places")
+    huber_c: float = setting(1e-3, "bend of the pseudo-Huber distance", gt=0, paper="Luo et al. 2023")
+
+    def sources(self) -> dict[str, Any]:
+        """The teacher's trajectories from pure noise."""
+        from fewstep.objectives import FromTeacher, pair_solvers
+
+        return {"states": FromTeacher(self.steps, getattr(pair_solvers, self.solver))}
+
+
+class SCottConfig(Accompanied):
+    """Stochastic consistency: the teacher takes noisy steps, and an adversarial term fights the blur."""
+
+    kind: Literal["scott"] = setting(
+        "scott", "consistency over a stochastic solver", paper="Liu et al. 2024 SCott"
+    )
+    steps: int = setting(18, "intervals of the time grid", unit="intervals", ge=1)
+    skip: int = setting(1, "intervals between the two points of a pair", unit="intervals", ge=1)
+    eta: float = setting(
+        0.2,
+        "strength of the solver's noise: 0 = DDIM, 1 = ancestral, whose optimum is the denoiser",
+        ge=0,
+        le=1,
+    )
+    substeps: int = setting(2, "solver steps between the two points of a pair", unit="steps", ge=1)
+
+    def build(self, process: Process, **fixed: Any) -> Objective:
+        """The objective."""
+        from fewstep.objectives import Consistency, GridPairs, Sde
+
+        settings = {
+            **self.common(),
+            "pairs": GridPairs(self.steps, self.skip),
+            "solver": Sde(self.eta, self.substeps),
+            "accompanied": self.adversarial > 0,
+        }
+        return self.mixed(process, maps=(1.0, Consistency(**{**settings, **fixed})))
+
+
+def _weight(name: str) -> Any:
+    from fewstep.objectives import weights
+
+    return weights.inverse_gap if name == "inverse-gap" else weights.pair_one
