@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -28,7 +29,8 @@ def assemble(
     """Build the roles that the objective asks for; what it does not ask for is left out.
 
     A role comes from its factory in ``make`` (then every tensor that its ``Role.init`` has under the same name and
-    shape is copied), else it is a copy of its init, else of what it averages. Averages for export
+    shape is copied), else it is a copy of its init, else of what it averages, else its ``Role.default`` makes it; such a
+    role trains like the first other role of its phase, unless it has an ``Optim``. Averages for export
     (``when="after"``) need no place in the objective.
 
     Raises:
@@ -44,9 +46,12 @@ def assemble(
     missing = [
         line for name in objective.roles for line in _build(name, objective.roles, make, wanted, roles)
     ]
+    made = {} if missing else _defaults(objective, roles, source)
+    roles |= made
     kept = {name: avg for name, avg in wanted.items() if name in roles or avg.of in roles}
     roles |= {name: copy.deepcopy(roles[avg.of]) for name, avg in kept.items() if name not in roles}
     mine = {name: optim for name, optim in optimizers.items() if name in roles and name not in kept}
+    mine |= {name: _companion(name, objective, mine) for name in made if mine and name not in mine}
     built = Assembly(roles, objective, source, mine, kept, accumulate=accumulate)
     if found := missing or problems(built):
         raise AssemblyError(found, f"{type(objective).__name__} with the roles {sorted(make)}")
@@ -73,8 +78,31 @@ def _build(
             copy_matching(roles[name], roles[role.init])
     elif not role.optional and origin in roles:
         roles[name] = copy.deepcopy(roles[origin]).requires_grad_(True)
-    elif not role.optional:
+    elif not role.optional and role.default is None:
         yield f"nobody offers the role {name!r}; offered: {sorted(make)}{nearest(name, make)}"
+
+
+def _defaults(objective: Objective, roles: Mapping[str, nn.Module], source: Source) -> dict[str, nn.Module]:
+    """Roles that nobody offers and that the objective knows how to make.
+
+    Raises:
+        AssemblyError: if one cannot be made from what is there.
+    """
+    absent = {
+        n: r.default for n, r in objective.roles.items() if n not in roles and r.default and not r.optional
+    }
+    try:
+        return {name: make(roles, source.batch(0, Key(0))) for name, make in absent.items()}
+    except ValueError as error:
+        raise AssemblyError([str(error)], type(objective).__name__) from error
+
+
+def _companion(name: str, objective: Objective, optimizers: Mapping[str, Optim]) -> Optim:
+    """How the first other role of its phase trains, else any: its first learning rate for all parameters."""
+    phase = next((p for p in objective.phases(0) if name in p.updates), None)
+    beside = [other for other in (phase.updates if phase else ()) if other in optimizers]
+    like = optimizers[(beside or list(optimizers))[0]]
+    return replace(like, groups=(replace(like.groups[0], match=""),))
 
 
 def check(stage: Stage, assembly: Assembly, key: Key) -> None:
@@ -132,6 +160,9 @@ def _able(name: str, role: Role, module: nn.Module) -> Iterator[str]:
             f"role {name!r} needs a process with {role.process.__name__}'s methods; "
             f"{type(process).__name__} has not all of them"
         )
+    for setting, value in role.having.items():
+        if getattr(module, setting, None) != value:
+            yield f"role {name!r} must have {setting} = {value!r}, not {getattr(module, setting, None)!r}"
 
 
 def _phases(assembly: Assembly) -> Iterator[str]:

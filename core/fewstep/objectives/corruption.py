@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -87,14 +87,20 @@ class Segment:
     That target is noisy for short transitions, hence the trust (w / sigma_tau)^2.
 
     Args:
-        ends: where the segment of each step ends: the student's next time, the cleanest time for its last step.
+        ends: where the segment of each step ends: the student's next time, the cleanest time for its last step; None =
+            where the sample itself says that its step leads (``Sample.until``).
         reach: "process" = up to t_max, "segment" = up to the segment's own start.
-        rho: spacing of tau.
+        rho: spacing of tau; None = of the process' own grid.
     """
 
-    ends: tuple[float, ...]
+    ends: tuple[float, ...] | None = None
     reach: Literal["process", "segment"] = "process"
-    rho: float = 1.0
+    rho: float | None = None
+
+    @property
+    def having(self) -> Mapping[str, Any]:
+        """What the student must be like: only the flow leads from the end of one segment to the next."""
+        return {"rule": "ddim"}
 
     def __call__(self, process: Process, sample: Sample, law: TimeLaw, step: Step, key: Key) -> Corrupted:
         """The law is ignored: the levels travel with the sample."""
@@ -102,7 +108,8 @@ class Segment:
         state = _visited(sample, -1)
         middle = self._ends(sample, state.t)
         top = state.t if self.reach == "segment" else torch.full_like(state.t, process.t_max)
-        tau = self._between(middle, top, key.at("time"))
+        rho = float(getattr(process, "rho", 1.0)) if self.rho is None else self.rho
+        tau = _between(middle, top, rho, key.at("time"))
         noise = process.noise(sample.as_batch(), key.at("noise"))
         x_middle = gaussian.jump(detach(state.x), state.est, state.t, middle)
         xt = process.corrupt(x_middle, noise, tau, since=middle)
@@ -114,14 +121,22 @@ class Segment:
         return Corrupted(xt, tau, target, (width / sigma).square())
 
     def _ends(self, sample: Sample, like: Tensor) -> Tensor:
+        if self.ends is None:
+            if sample.until is None:
+                raise ValueError(
+                    "Segment needs to know where the step that made a sample leads (Sample.until); a student says so when "
+                    'it keeps its predicted noise from step to step: rule="ddim"'
+                )
+            return sample.until
         if sample.cond.index is None:
             raise ValueError("Segment needs to know which step made a sample; let the student set cond.index")
         return torch.tensor(self.ends, dtype=like.dtype, device=like.device)[sample.cond.index]
 
-    def _between(self, low: Tensor, high: Tensor, key: Key) -> Tensor:
-        share = key.uniform(tuple(low.shape)).to(low.device)
-        bottom, top = low ** (1 / self.rho), high ** (1 / self.rho)
-        return (bottom + share * (top - bottom)) ** self.rho
+
+def _between(low: Tensor, high: Tensor, rho: float, key: Key) -> Tensor:
+    share = key.uniform(tuple(low.shape)).to(low.device)
+    bottom, top = low ** (1 / rho), high ** (1 / rho)
+    return (bottom + share * (top - bottom)) ** rho
 
 
 def segment_ends(times: Sequence[float], process: Process) -> tuple[float, ...]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor
@@ -16,18 +17,38 @@ from fewstep.protocol import (
     Estimate,
     Key,
     Ramp,
+    Role,
     Sample,
+    State,
     Step,
+    Stepwise,
+    Student,
     Tree,
     at_step,
     detach,
     rows,
     tensors,
     tree_map,
+    with_index,
 )
 
+Inputs: TypeAlias = Literal["roll", "data"]
+"""What a training step of the student sees: its own roll, as at inference, or noised data."""
 
-def rollout(student: Any, name: str, batch: Batch, step: Step, *, shared: bool, graph: bool) -> Sample:
+
+def student_role(inputs: Inputs, init: str | None, **asked: Any) -> Role:
+    """The student's role: one that is shown noised data must walk from time to time."""
+    return Role(kind=Stepwise if inputs == "data" else Student, init=init, **asked)
+
+
+def reads_of(inputs: Inputs) -> frozenset[str]:
+    """The batch fields that the student's inputs are made from."""
+    return frozenset({"x"} if inputs == "data" else ())
+
+
+def rollout(
+    student: Any, name: str, batch: Batch, step: Step, *, shared: bool, graph: bool, inputs: Inputs = "roll"
+) -> Sample:
     """A training sample of the student.
 
     Args:
@@ -37,14 +58,32 @@ def rollout(student: Any, name: str, batch: Batch, step: Step, *, shared: bool, 
         step: randomness and the memory of the cycle.
         shared: one sample for all phases of a cycle (its graph is built once and kept for the student's phase).
         graph: whether this phase needs the student's graph.
+        inputs: "data" = one step of the student from noised data.
     """
+    generate = student.generate if inputs == "roll" else functools.partial(one_step, student)
     if shared:
-        draw = lambda key: student.generate(batch, replace(step, key=key))  # noqa: E731
+        draw = lambda key: generate(batch, replace(step, key=key))  # noqa: E731
         kept = step.once(f"sample/{name}", draw)
         return kept if graph else detach_sample(kept)
     with torch.set_grad_enabled(graph and torch.is_grad_enabled()):
-        sample: Sample = student.generate(batch, replace(step, key=step.key.at("sample")))
+        sample: Sample = generate(batch, replace(step, key=step.key.at("sample")))
         return sample
+
+
+def one_step(student: Stepwise, batch: Batch, step: Step) -> Sample:
+    """One of the student's steps, drawn evenly, from data at its time; the first step sees pure noise, as at inference.
+
+    Where the student is not yet its teacher, later steps see better states here than its own roll will give them.
+    """
+    process = student.process.on(batch.mask)
+    index = step.key.at("pick").integer(len(student.times))
+    t = torch.full((rows(batch.like),), student.times[index], dtype=torch.float64)
+    t = t.to(tensors(batch.like)[0].device)
+    clean = None if index == 0 else batch.x
+    xt = process.corrupt(clean, process.noise(batch, step.key.at("noise")), t)
+    cond = with_index(batch.cond, torch.full((len(t),), index, device=t.device))
+    est = student(xt, t, cond)
+    return Sample(est.x0, cond, est, (State(xt, t, est),))
 
 
 def detach_sample(sample: Sample) -> Sample:
@@ -79,14 +118,21 @@ def believed(sample: Sample) -> Estimate:
 
 
 def ask_teacher(
-    teacher: Any, xt: Tree, t: Tensor, cond: Cond, guidance: Ramp | float | None, step: Step
+    teacher: Any,
+    xt: Tree,
+    t: Tensor,
+    cond: Cond,
+    guidance: Ramp | float | None,
+    step: Step,
+    features: tuple[int, ...] = (),
 ) -> Estimate:
     """A teacher's belief. It is not told which step made a sample: it has never seen an index."""
     unaware = replace(cond, index=None)
-    if guidance is None:
-        return _estimate(teacher(xt, t, unaware))
-    scale = torch.full((rows(xt),), at_step(guidance, step), dtype=torch.float64, device=t.device)
-    return _estimate(teacher(xt, t, unaware, guidance=scale))
+    asked: dict[str, Any] = {"features": features} if features else {}
+    if guidance is not None:
+        scale = torch.full((rows(xt),), at_step(guidance, step), dtype=torch.float64, device=t.device)
+        asked["guidance"] = scale
+    return _estimate(teacher(xt, t, unaware, **asked))
 
 
 def penalty(

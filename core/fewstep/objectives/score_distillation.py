@@ -2,28 +2,41 @@
 
 dL/dtheta = E[ w(t) h(r) < d coordinates / dtheta, D_fake(x_t) - D_teacher(x_t) > ]
 
-SDS (Poole et al. 2023), VSD (Wang et al. 2023), Diff-Instruct (Luo et al. 2023), DMD (Yin et al. 2024),
+SDS (Poole et al. 2023), VSD (Wang et al. 2023), Diff-Instruct (Luo et al. 2023), DMD and DMD2 (Yin et al. 2024),
 f-distill (Xu et al. 2025) and TDM (Luo et al. 2025) are settings of one class.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from fewstep.objectives.corruption import Corruption, fresh
-from fewstep.objectives.critic import fake_loss
-from fewstep.objectives.discriminator import RatioFactor, discriminator_loss, log_ratio
-from fewstep.objectives.rollout import ask_teacher, believed, encoded, penalty, rollout
-from fewstep.objectives.weights import Weight, customary, dreamfusion, normalizer, one, scaled
+from fewstep.objectives.corruption import Corrupted, Corruption, Segment, fresh
+from fewstep.objectives.critic import Knows, fitted, told
+from fewstep.objectives.discriminator import Adversary, per_sample
+from fewstep.objectives.ratios import DensityRatio, RatioFactor, bin_of, jensen_shannon
+from fewstep.objectives.reward import Reward
+from fewstep.objectives.rollout import (
+    Inputs,
+    ask_teacher,
+    believed,
+    encoded,
+    penalty,
+    reads_of,
+    rollout,
+    student_role,
+)
+from fewstep.objectives.weights import Weight, customary, dreamfusion, min_snr, normalizer, one, scaled
 from fewstep.processes import TimeLaw
 from fewstep.protocol import (
     Batch,
+    Cond,
+    Estimate,
+    Flow,
     Loss,
     Phase,
     Ramp,
@@ -31,7 +44,7 @@ from fewstep.protocol import (
     Roles,
     Sample,
     Step,
-    Student,
+    Tree,
     at_step,
     pathwise,
 )
@@ -39,7 +52,7 @@ from fewstep.protocol import (
 
 @dataclass(frozen=True)
 class ScoreDistillation:
-    """One engine for the family. Roles: teacher, student, and where they are named fake and disc.
+    """One engine for the family. Roles: teacher, student, and where they are named fake, disc and reward.
 
     Args:
         times: law of the times at which the student is judged.
@@ -48,15 +61,14 @@ class ScoreDistillation:
         fake: role of the student's own denoiser; None = the sample itself stands for it (SDS).
         fake_times: the fake's own law; ``times`` by default.
         fake_weight: of its denoising loss.
+        fake_knows: "shared" = one fake for the mixture of all steps of the student, as published; see ``told``.
         critic_updates: updates of fake and disc before each update of the student.
         corruption: how a sample is brought to its time; ``Segment`` is TDM's.
         guidance: the teacher's guidance scale g, for teachers that take one.
-        disc: role of an optional discriminator; needed by ``ratio_factor`` and ``adversarial``.
-        ratio_factor: h(r) of r = p / q, estimated by the disc.
-        ratio_normalize: divide h by its mean over the batch (Xu et al. 2025 sec. 4.2).
-        adversarial: weight of the non-saturating loss softplus(-logit) (Yin et al. 2024 DMD2 eq. 4).
-        reference: batch field with the disc's real samples, "x" or "extra.<name>".
-        smoothing: of the disc's labels.
+        adversary: an optional discriminator, its loss beside the fake's and the student's (Yin et al. 2024 DMD2 eq. 4).
+        ratio: h(r) of r = p / q, estimated by the discriminator.
+        inputs: "data" = the student's steps see noised data instead of its own roll.
+        reward: see :class:`Reward`.
         penalties: weights of ``Sample.penalties``.
         share_rollout: critic and student of one cycle judge one sample, made once.
         teacher: role name.
@@ -65,7 +77,7 @@ class ScoreDistillation:
             all but one of several mixed teachers must say.
 
     Raises:
-        ValueError: if a ratio factor or an adversarial weight comes without a disc.
+        ValueError: if a ratio comes without a discriminator that estimates it, or segments without the student's own roll.
     """
 
     times: TimeLaw
@@ -74,15 +86,14 @@ class ScoreDistillation:
     fake: str | None = "fake"
     fake_times: TimeLaw | None = None
     fake_weight: Weight = customary
+    fake_knows: Knows = "per-step"
     critic_updates: int = 1
     corruption: Corruption = fresh
     guidance: Ramp | float | None = None
-    disc: str | None = None
-    ratio_factor: RatioFactor | None = None
-    ratio_normalize: bool = True
-    adversarial: Ramp | float = 0.0
-    reference: str = "x"
-    smoothing: float = 0.0
+    adversary: Adversary | None = None
+    ratio: DensityRatio | None = None
+    inputs: Inputs = "roll"
+    reward: Reward | None = None
     penalties: Mapping[str, Ramp | float] = field(default_factory=dict)
     share_rollout: bool = False
     teacher: str = "teacher"
@@ -90,32 +101,41 @@ class ScoreDistillation:
     from_teacher: bool = True
 
     def __post_init__(self) -> None:
-        """Refuse settings that ask for a network that is not there."""
-        if self.disc is None and (self.ratio_factor is not None or self.adversarial != 0.0):
-            raise ValueError("ratio_factor and adversarial need a discriminator; name its role with disc=")
+        """Refuse settings that contradict each other."""
+        if self.ratio is not None and (self.adversary is None or self.adversary.loss == "hinge"):
+            raise ValueError(
+                "a density ratio is read from a discriminator with cross-entropy; give adversary=Adversary()"
+            )
+        if isinstance(self.corruption, Segment) and self.inputs == "data":
+            raise ValueError("the segments of a path belong to the student's own roll; use inputs='roll'")
 
     @property
     def critics(self) -> tuple[str, ...]:
         """Roles that learn about the student."""
-        return tuple(name for name in (self.fake, self.disc) if name is not None)
+        disc = None if self.adversary is None else self.adversary.role
+        return tuple(name for name in (self.fake, disc) if name is not None)
 
     @property
     def roles(self) -> Mapping[str, Role]:
-        """Teacher and student, and the critics."""
+        """Teacher and student, the critics, the reward."""
+        having = getattr(self.corruption, "having", {})
+        init, process = self.teacher if self.from_teacher else None, Flow if having else None
+        asked = frozenset() if self.guidance is None else frozenset({"guidance"})
         roles = {
-            self.teacher: Role(kind=nn.Module, trainable=False),
-            self.student: Role(kind=Student, init=self.teacher if self.from_teacher else None),
+            self.teacher: Role(kind=nn.Module, trainable=False, accepts=asked, process=process),
+            self.student: student_role(self.inputs, init, having=having),
         }
         if self.fake is not None:
             roles[self.fake] = Role(kind=nn.Module, init=self.teacher)
-        if self.disc is not None:
-            roles[self.disc] = Role(kind=nn.Module)
-        return roles
+        if self.adversary is not None:
+            roles |= self.adversary.asked(self.teacher, self.fake, self.student)
+        return roles if self.reward is None else {**roles, **self.reward.roles}
 
     @property
     def reads(self) -> frozenset[str]:
-        """Nothing, unless a discriminator needs reference samples."""
-        return frozenset({self.reference} if self.disc is not None else ())
+        """Nothing, unless a discriminator needs reference samples or the student is shown data."""
+        reference = frozenset() if self.adversary is None else frozenset({self.adversary.reference})
+        return reference | reads_of(self.inputs)
 
     def phases(self, index: int) -> Sequence[Phase]:
         """The critics' updates, then the student's."""
@@ -124,66 +144,149 @@ class ScoreDistillation:
     def loss(self, phase: Phase, roles: Roles, batch: Batch, step: Step) -> Loss:
         """The loss of the critics or of the student."""
         learns = self.student in phase.updates
-        sample = rollout(
-            roles[self.student], self.student, batch, step, shared=self.share_rollout, graph=learns
-        )
-        sample = encoded(sample, roles[self.teacher])
+        sample = self._sample(roles, batch, step, shared=self.share_rollout, graph=learns)
         return self._student(roles, sample, step) if learns else self._critic(roles, sample, batch, step)
 
-    def _critic(self, roles: Roles, sample: Sample, batch: Batch, step: Step) -> Loss:
-        total: Tensor | float = 0.0
-        logs: dict[str, Tensor] = {}
-        if self.fake is not None:
-            law = self.fake_times or self.times
-            total = fake_loss(roles[self.fake], sample, self.corruption, law, self.fake_weight, step)
-            logs["fake"] = total.detach()
-        if self.disc is not None:
-            judged, found = discriminator_loss(
-                roles[self.disc],
-                roles[self.teacher].process,
-                sample,
-                batch,
-                step,
-                reference=self.reference,
-                corruption=self.corruption,
-                times=self.times,
-                smoothing=self.smoothing,
+    def cautions(self, roles: Roles, batch: Batch, step: Step) -> Iterator[str]:
+        """What the first batch says about ratio, segments and reward."""
+        sample = self._sample(roles, batch, step, shared=False, graph=False)
+        if self.ratio is not None:
+            yield from self._ratio_cautions(roles, sample, step)
+        if isinstance(self.corruption, Segment) and getattr(roles[self.student], "pick", "random") == "last":
+            yield (
+                "the student's training samples all come from its last step, so only the last segment of its path is "
+                'matched; let it pick="random"'
             )
-            total, logs = total + judged, {**logs, **found}
-        return Loss(torch.as_tensor(total), logs)
+        if self.reward is not None:
+            yield from self.reward.cautions(roles, sample, step)
+
+    def _sample(self, roles: Roles, batch: Batch, step: Step, *, shared: bool, graph: bool) -> Sample:
+        sample = rollout(
+            roles[self.student], self.student, batch, step, shared=shared, graph=graph, inputs=self.inputs
+        )
+        return encoded(sample, roles[self.teacher])
+
+    def _critic(self, roles: Roles, sample: Sample, batch: Batch, step: Step) -> Loss:
+        judge = self.teacher if self.fake is None else self.fake
+        process, law = roles[judge].process, self.fake_times or self.times
+        seen = self.corruption(process.on(sample.mask), sample, law, step, step.key.at("critic"))
+        total, logs, est = seen.t.new_zeros(()), {}, None
+        if self.fake is not None:
+            est = self._believes(roles, self.fake, seen.xt, seen.t, sample.cond, step, graph=True)
+            total = fitted(process.on(sample.mask), est, seen, self.fake_weight)
+            logs = {"fake": total.detach()}
+        if self.adversary is None:
+            return Loss(total, logs)
+
+        def ask(xt: Tree, t: Tensor, cond: Cond) -> Estimate:
+            name = str(self._adversary.features_of)
+            return self._believes(roles, name, xt, t, cond, step, graph=name == self.fake)
+
+        if self.adversary.features_of != self.fake and self.adversary.shows(
+            self.adversary.features_of, roles
+        ):
+            est = ask(seen.xt, seen.t, sample.cond)
+        logits = self.adversary.logits(roles, seen.xt, seen.t, sample.cond, est)
+        judged, found = self.adversary.disc_loss(roles, process, seen, logits, sample, batch, step, ask)
+        return Loss(total + self.adversary.disc_weight * judged, {**logs, **found})
 
     def _student(self, roles: Roles, sample: Sample, step: Step) -> Loss:
-        teacher = roles[self.teacher]
-        process = teacher.process.on(sample.mask)
-        with torch.set_grad_enabled(self.adversarial != 0.0):
-            xt, t, *_ = self.corruption(process, sample, self.times, step, step.key.at("judge"))
+        process = roles[self.teacher].process.on(sample.mask)
+        plays = self.adversary is not None and self.adversary.weight != 0.0
+        with torch.set_grad_enabled(plays):
+            seen = self.corruption(process, sample, self.times, step, step.key.at("judge"))
+            real, fake = self._beliefs(roles, seen, sample, step, graph=plays)
+            logit = self._logit(roles, process, seen, sample, real, fake)
         with torch.no_grad():
-            real = ask_teacher(teacher, xt, t, sample.cond, self.guidance, step)
-            own = believed(sample)
-            fake = own if self.fake is None else roles[self.fake](xt, t, sample.cond)
-            direction = process.geometry.difference(fake, real, xt)
-            weight = self.weight(process, t)
-            if self.normalize:
-                weight = weight / _like(normalizer(process.geometry, own, real, xt), weight)
-            if self.ratio_factor is not None:
-                weight = weight * _like(self._factor(roles, process, xt, t, sample), weight)
-            direction = scaled(direction, weight)
-        total = pathwise(sample, direction, process.geometry)
+            direction = self._direction(process, seen, believed(sample), real, fake, logit)
+        found = None if self.reward is None else self.reward.assess(roles, sample, step)
+        importance = 1.0 if found is None else found.weight
+        total = pathwise(sample, direction, process.geometry, importance)
         logs = {"direction": process.geometry.inner(direction, direction).mean().sqrt()}
-        if self.adversarial != 0.0:
-            logit = log_ratio(roles[str(self.disc)], process, xt, t, sample.cond)
-            logs["adversarial"] = F.softplus(-logit).mean().detach()
-            total = total + at_step(self.adversarial, step) * F.softplus(-logit).mean()
-        extra, found = penalty(sample, self.penalties, step)
-        return Loss(total + extra, {**logs, **found})
+        if plays and logit is not None:
+            each = self._adversary.student_loss(logit)
+            total = total + at_step(self._adversary.weight, step) * (importance * each).mean()
+            logs["adversarial"] = each.detach().mean()
+        if self.reward is not None and found is not None:
+            total, logs = (
+                found.tilted(total, sample, process.geometry, self.reward.cap),
+                {**logs, **found.logs},
+            )
+        extra, of_sample = penalty(sample, self.penalties, step)
+        return Loss(total + extra, {**logs, **of_sample})
 
-    def _factor(self, roles: Roles, process: Any, xt: Any, t: Tensor, sample: Sample) -> Tensor:
-        """(B,) h(r), divided by its mean over the batch."""
-        if self.ratio_factor is None:
-            raise ValueError("this objective has no ratio factor")
-        ratio = log_ratio(roles[str(self.disc)], process, xt, t, sample.cond, clip=10.0).exp()
-        factor = self.ratio_factor(ratio)
-        return factor / factor.mean().clamp(min=1e-12) if self.ratio_normalize else factor
+    def _beliefs(
+        self, roles: Roles, seen: Corrupted, sample: Sample, step: Step, *, graph: bool
+    ) -> tuple[Estimate, Estimate]:
+        """What teacher and fake believe; a graph only where their features are read."""
+        reads = lambda name: self.adversary is not None and bool(self.adversary.shows(name, roles))  # noqa: E731
+        ask = lambda name: self._believes(  # noqa: E731
+            roles, name, seen.xt, seen.t, sample.cond, step, graph=graph and reads(name)
+        )
+        return ask(self.teacher), believed(sample) if self.fake is None else ask(self.fake)
+
+    def _believes(
+        self, roles: Roles, name: str, xt: Tree, t: Tensor, cond: Cond, step: Step, *, graph: bool
+    ) -> Estimate:
+        """One call of teacher or fake, for its estimate and for the features that the discriminator reads."""
+        features = () if self.adversary is None else self.adversary.shows(name, roles)
+        with torch.set_grad_enabled(graph and torch.is_grad_enabled()):
+            if name == self.teacher:
+                return ask_teacher(roles[name], xt, t, cond, self.guidance, step, features)
+            asked = {"features": features} if features else {}
+            est: Estimate = roles[name](xt, t, told(cond, self.fake_knows), **asked)
+            return est
+
+    def _logit(
+        self, roles: Roles, process: Any, seen: Corrupted, sample: Sample, real: Estimate, fake: Estimate
+    ) -> Tensor | None:
+        """(B,) of the discriminator, where its loss or its ratio is wanted."""
+        if self.adversary is None or (self.adversary.weight == 0.0 and self.ratio is None):
+            return None
+        est = real if self.adversary.features_of == self.teacher else fake
+        logits = self.adversary.logits(roles, seen.xt, seen.t, sample.cond, est)
+        return per_sample(logits, process, seen.xt)
+
+    def _direction(
+        self,
+        process: Any,
+        seen: Corrupted,
+        own: Estimate,
+        real: Estimate,
+        fake: Estimate,
+        logit: Tensor | None,
+    ) -> Tree:
+        """w(t) h(r) (D_fake - D_teacher), normalized."""
+        weight = self.weight(process, seen.t)
+        if self.normalize:
+            weight = weight / _like(normalizer(process.geometry, own, real, seen.xt), weight)
+        if self.ratio is not None and logit is not None:
+            weight = weight * _like(self.ratio(logit, seen.t, process), weight)
+        return scaled(process.geometry.difference(fake, real, seen.xt), weight)
+
+    def _ratio_cautions(self, roles: Roles, sample: Sample, step: Step) -> Iterator[str]:
+        if self.ratio is None:
+            return
+        if self.ratio.unbounded:
+            yield (
+                f"h(r) of {self.ratio.factor.__name__} grows without end where student and teacher do not overlap, which is "
+                "where training begins; only exp(+-10) bounds r. Give clip=(0.1, 20)."
+            )
+        process = roles[self.teacher].process.on(sample.mask)
+        t = self.corruption(process, sample, self.times, step, step.key.at("judge")).t
+        used = len(bin_of(t, process, self.ratio.bins).unique())
+        if self.ratio.normalize == "bins" and len(t) / used < 4:
+            yield (
+                f"the ratio is divided by its mean in each of {self.ratio.bins} bins of times, and the {len(t)} samples of "
+                f"a batch fall into {used} of them: a sample alone in its bin always gets 1, which is plain score "
+                "distillation. Use a larger batch, fewer bins, or normalize='batch'."
+            )
+
+    @property
+    def _adversary(self) -> Adversary:
+        if self.adversary is None:
+            raise ValueError("this objective has no discriminator")
+        return self.adversary
 
 
 def critic_phases(
@@ -214,6 +317,22 @@ def diff_instruct(times: TimeLaw, **settings: Any) -> ScoreDistillation:
 def dmd(times: TimeLaw, **settings: Any) -> ScoreDistillation:
     """Distribution matching: each sample's direction over mean |x - D_teacher| (Yin et al. 2024 eq. 7-8)."""
     return ScoreDistillation(times, **{"weight": one, "normalize": True, **settings})
+
+
+def dmd2(times: TimeLaw, **settings: Any) -> ScoreDistillation:
+    """DMD2: five updates of the critics for one of the student, and a discriminator (Yin et al. 2024 sec. 4.2-4.3)."""
+    adversary = Adversary(weight=3e-3, disc_weight=1e-2, features_of="fake")
+    return dmd(times, **{"critic_updates": 5, "adversary": adversary, **settings})
+
+
+def f_distill(times: TimeLaw, factor: RatioFactor = jensen_shannon, **settings: Any) -> ScoreDistillation:
+    """DMD2 whose directions are weighted by h(r) of any f-divergence (Xu et al. 2025 eq. 6)."""
+    return dmd2(times, **{"ratio": DensityRatio(factor), **settings})
+
+
+def tdm(times: TimeLaw, **settings: Any) -> ScoreDistillation:
+    """Trajectory distribution matching: the states of a deterministic path, step by step (Luo et al. 2025 eq. 7)."""
+    return dmd(times, **{"corruption": Segment(), "fake_weight": min_snr(), **settings})
 
 
 def _like(per_sample: Tensor, weight: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
@@ -27,6 +27,8 @@ class Role:
         optional: the assembly may leave it out.
         accepts: optional inputs that the module must take ("to", "guidance", "features"); read from its ``accepts``.
         process: what its process must be able to do, such as ``Flow``; None = any process will do.
+        having: settings that the module must have, such as ``{"rule": "ddim"}``.
+        default: (the other roles, a batch) -> the module, where the assembly offers none.
     """
 
     kind: type = nn.Module
@@ -36,6 +38,8 @@ class Role:
     optional: bool = False
     accepts: frozenset[str] = frozenset()
     process: type | None = None
+    having: Mapping[str, Any] = field(default_factory=dict)
+    default: Callable[[Roles, Batch], nn.Module] | None = None
 
 
 @dataclass(frozen=True)
@@ -232,7 +236,9 @@ def _both(name: str, a: Role, b: Role) -> Role:
     init, reset = next(iter(origins), None), next(iter(resets), None)
     kind = b.kind if a.kind in (nn.Module, Denoiser) else a.kind
     process = b.process if a.process is None else a.process
-    return Role(kind, init, a.trainable, reset, a.optional and b.optional, a.accepts | b.accepts, process)
+    optional, accepts = a.optional and b.optional, a.accepts | b.accepts
+    having, default = {**a.having, **b.having}, a.default or b.default
+    return Role(kind, init, a.trainable, reset, optional, accepts, process, having, default)
 
 
 def _merged(phase: Phase, cycles: Sequence[Sequence[Phase]]) -> Phase:

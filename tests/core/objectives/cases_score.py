@@ -2,11 +2,44 @@
 
 from __future__ import annotations
 
-from objective_cases import NATURAL, PROCESS, TIMES, UNIFORM, points, tokens
-from objective_toys import At
+from objective_cases import NATURAL, PROCESS, TIMES, UNIFORM, Pointwise, fill, points, tokens
+from objective_toys import At, Height
 
-from fewstep.objectives import Segment, diff_instruct, dmd, sds, segment_ends, vsd
-from fewstep.objectives.ratios import jensen_shannon
+from fewstep.objectives import (
+    Adversary,
+    DensityRatio,
+    FeatureHead,
+    Readout,
+    Reward,
+    Segment,
+    diff_instruct,
+    dmd,
+    dmd2,
+    f_distill,
+    sds,
+    segment_ends,
+    tdm,
+    vsd,
+)
+from fewstep.objectives.ratios import forward_kl, jensen_shannon
+from fewstep.protocol import Denoiser
+
+THROUGH = ("student",)
+"""The discriminator's term runs through the judges whose features it reads."""
+
+
+def head() -> FeatureHead:
+    made = FeatureHead([8], width=4).double()
+    fill(made, 5)
+    return made
+
+
+def readout() -> Readout:
+    return Readout(Denoiser(Pointwise(4), PROCESS, "edm"))
+
+
+READS_TEACHER = Adversary(weight=0.1, features_of="teacher", r1=0.1)
+PLAIN = DensityRatio(jensen_shannon, clip=None, normalize="none")
 
 CASES = {
     "sds": points(sds(NATURAL)),
@@ -15,11 +48,26 @@ CASES = {
     "diff-instruct of tokens": tokens(diff_instruct(UNIFORM)),
     "dmd": points(dmd(NATURAL)),
     "dmd with one rollout": points(dmd(NATURAL, share_rollout=True)),
-    "dmd with a discriminator": points(
-        dmd(NATURAL, disc="disc", adversarial=0.1, ratio_factor=jensen_shannon, ratio_normalize=False),
-        through_judges=("student",),
+    "dmd with a discriminator": points(dmd(NATURAL, adversary=Adversary(weight=0.1), ratio=PLAIN), THROUGH),
+    "dmd of noised data": points(dmd(NATURAL, inputs="data")),
+    "dmd with a tilt": points(
+        dmd(NATURAL, reward=Reward(tilt=0.3, margin=2.0, cap=0.5)), extra={"reward": Height}
     ),
-    "trajectory matching": points(
-        diff_instruct(At(1.0), corruption=Segment(segment_ends(TIMES, PROCESS), rho=7.0))
+    "dmd with weights of a reward": points(
+        dmd(NATURAL, reward=Reward(weight=1.0)), extra={"reward": Height}, coupled=THROUGH
     ),
+    "dmd2": points(dmd2(NATURAL), THROUGH, extra={"disc": head}),
+    "dmd2 that reads states": points(dmd2(NATURAL), THROUGH, extra={"disc": readout}),
+    "dmd2 on features of the teacher": points(
+        dmd2(NATURAL, adversary=READS_TEACHER), THROUGH, extra={"disc": head}
+    ),
+    "f-distill": points(f_distill(NATURAL), THROUGH, extra={"disc": head}, coupled=THROUGH),
+    "f-distill whose ratio alone is read": points(
+        f_distill(NATURAL, forward_kl, adversary=Adversary(weight=0.0), ratio=PLAIN), extra={"disc": readout}
+    ),
+    "tdm": points(tdm(NATURAL)),
+    "tdm inside its segments": points(
+        diff_instruct(At(1.0), corruption=Segment(segment_ends(TIMES, PROCESS), reach="segment", rho=7.0))
+    ),
+    "dmd2 of tokens": tokens(dmd2(UNIFORM, adversary=Adversary(weight=0.0))),
 }

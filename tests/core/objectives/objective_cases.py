@@ -96,12 +96,14 @@ class Case:
         batch: real and padded positions, masked.
         through_judges: phases whose gradient runs into networks that they do not update, by design; the engine keeps
             those parameters out of it.
+        coupled: phases that divide by a mean over the batch, by design: their micro-batches do not add up to the whole.
     """
 
     objective: Any
     roles: Callable[[], dict[str, nn.Module]]
     batch: Callable[[], Batch]
     through_judges: frozenset[str] = field(default_factory=frozenset)
+    coupled: frozenset[str] = field(default_factory=frozenset)
 
 
 def points(
@@ -109,6 +111,7 @@ def points(
     through_judges: tuple[str, ...] = (),
     extra: Mapping[str, Callable[[], nn.Module]] | None = None,
     fields: Callable[[Tensor], dict[str, Any]] = lambda x: {},
+    coupled: tuple[str, ...] = (),
     **of_student: Any,
 ) -> Case:
     """Points in the plane.
@@ -118,6 +121,7 @@ def points(
         through_judges: see :class:`Case`.
         extra: roles of its own, or in place of the usual ones.
         fields: clean states -> ``batch.extra``.
+        coupled: see :class:`Case`.
         **of_student: of :class:`FewStep`, in place of the usual ones.
     """
 
@@ -139,7 +143,7 @@ def points(
         x = Key(11).normal(torch.zeros(ROWS, LENGTH, 2, dtype=torch.float64)) * mask
         return Batch(like=x, x=x, cond=Cond(mask=mask), extra=fields(x))
 
-    return Case(objective, roles, batch, frozenset(through_judges))
+    return Case(objective, roles, batch, frozenset(through_judges), frozenset(coupled))
 
 
 def tokens(objective: Any) -> Case:

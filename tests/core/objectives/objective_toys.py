@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fewstep.processes import Gaussian, trig
-from fewstep.protocol import Batch, Key, Loss, Objective, Phase, Step, parts
+from fewstep.protocol import Batch, Cond, Key, Loss, Objective, Phase, Step, parts
 from fewstep.testing.analytic import GaussianTeacher
 from fewstep.testing.linear import LinearFake, LinearStudent
 
@@ -140,3 +140,12 @@ def grant(roles: Mapping[str, nn.Module], phase: Phase) -> None:
         module.requires_grad_(False)
     for name in (*phase.updates, *phase.builds):
         roles[name].requires_grad_(True)
+
+
+class Height(nn.Module):
+    """A reward: the mean over real positions of a smooth function of the first coordinate."""
+
+    def forward(self, x: Tensor, cond: Cond) -> Tensor:
+        each = torch.sin(x[..., :1]) + 0.5 * x[..., :1]
+        real = torch.ones_like(each) if cond.mask is None else cond.mask.to(each.dtype).expand_as(each)
+        return (each * real).flatten(1).sum(1) / real.flatten(1).sum(1)

@@ -11,8 +11,19 @@ import torch
 from objective_toys import ANGLE, MEAN, STD, At, Listed, duel, four_points, student_loss
 from torch import Tensor, nn
 
-from fewstep.objectives import Consistency, Segment, SiD, diff_instruct, dmd, fresh, sds, segment_ends
+from fewstep.objectives import (
+    Consistency,
+    DensityRatio,
+    Segment,
+    SiD,
+    diff_instruct,
+    dmd,
+    fresh,
+    sds,
+    segment_ends,
+)
 from fewstep.objectives.critic import fake_loss
+from fewstep.objectives.ratios import forward_kl
 from fewstep.objectives.weights import one
 from fewstep.processes import Gaussian, edm, flow
 from fewstep.protocol import (
@@ -393,8 +404,8 @@ def test_a_segment_needs_to_know_the_step() -> None:
 
 
 def test_a_ratio_factor_without_a_discriminator_is_refused() -> None:
-    with pytest.raises(ValueError, match="disc"):
-        dmd(At(1.0), ratio_factor=lambda r: r)
+    with pytest.raises(ValueError, match="discriminator"):
+        dmd(At(1.0), ratio=DensityRatio(forward_kl))
 
 
 def test_a_denoiser_is_told_nothing_that_it_cannot_take() -> None:

@@ -25,7 +25,7 @@ from objective_toys import (
 )
 from torch import Tensor, nn
 
-from fewstep.objectives import SiD, dmd, fresh, sds
+from fewstep.objectives import Adversary, DensityRatio, SiD, dmd, fresh, sds
 from fewstep.objectives.ratios import (
     forward_kl,
     hellinger,
@@ -143,9 +143,8 @@ def test_density_ratio_factors_give_the_gradients_of_their_divergences(
         At(ANGLE),
         weight=lambda process, t: score(process, t) * mass,
         normalize=False,
-        disc="disc",
-        ratio_factor=factor,
-        ratio_normalize=False,
+        adversary=Adversary(weight=0.0),
+        ratio=DensityRatio(factor, clip=None, normalize="none"),
     )
     found = linear_gradient(objective, {**duel(), "disc": ExactRatio()}, batch, key)
     assert found == pytest.approx(quoted, abs=2e-6)
@@ -153,7 +152,7 @@ def test_density_ratio_factors_give_the_gradients_of_their_divergences(
 
 def test_the_adversarial_gradient_at_the_optimal_discriminator_is_the_softened_reverse_divergence() -> None:
     batch, key, mass = hermite()
-    objective = dmd(At(ANGLE), weight=lambda p, t: 0 * t, disc="disc", adversarial=1.0)
+    objective = dmd(At(ANGLE), weight=lambda p, t: 0 * t, adversary=Adversary())
     roles = {**duel(), "disc": ExactRatio()}
     sample = roles["student"].generate(batch, step=_step(key))
     seen = fresh(roles["teacher"].process, sample, At(ANGLE), _step(key), key.at("judge"))
