@@ -81,10 +81,15 @@ class Denoising:
     def _shown(self, cond: Cond, key: Key, t: Tensor) -> Cond:
         if self.null is None or self.drop == 0.0:
             return cond
-        gone = key.uniform((t.shape[0],)).to(t.device) < self.drop
-        free = self.null(cond)
-        mixed = tree_map(lambda c, u: torch.where(spread(gone, c), u, c), cond.data, free.data)
-        return replace(cond, data=mixed)
+        return forget(cond, self.null, key.uniform((t.shape[0],)).to(t.device) < self.drop)
+
+
+def forget(cond: Cond, null: Callable[[Cond], Cond], gone: Tensor) -> Cond:
+    """The condition, replaced by its unconditional twin where ``gone`` (B,) is true."""
+    if cond.data is None:
+        return cond
+    mixed = tree_map(lambda c, u: torch.where(spread(gone, c), u, c), cond.data, null(cond).data)
+    return replace(cond, data=mixed)
 
 
 def weighted_nll(geometry: Geometry, est: Estimate, x0: Tree, weight: Tensor) -> Tensor:
