@@ -7,7 +7,7 @@ are float64 (B,) and smooth at both ends, where velocities in a process' own tim
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -129,6 +129,21 @@ def answering(teacher: Any, process: Gaussian) -> Any:
     """The teacher, asked about states of the student's process: from another process it answers at equal SNR."""
     same = getattr(teacher.process, "law", None) == process.law
     return teacher if same else Converted(teacher, process)
+
+
+def rounded(student: Any) -> Iterator[str]:
+    """Cautions about a student whose velocity or derivative drowns in rounding."""
+    if student.prediction in ("x0", "eps"):
+        yield (
+            f"the student predicts {student.prediction!r}, whose velocity is a difference divided by a vanishing "
+            "number at one end of the process: tangents are noise there; let it predict 'edm', 'flow', 'v' or 'trig'"
+        )
+    half = {p.dtype for p in student.parameters()} & {torch.float16, torch.bfloat16}
+    if half:
+        yield (
+            f"the student's parameters are {', '.join(sorted(map(str, half)))}: a derivative along the path loses most of "
+            "its digits; keep float32 parameters and let the engine use reduced precision for the other passes"
+        )
 
 
 @dataclass(frozen=True)

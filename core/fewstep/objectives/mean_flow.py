@@ -7,14 +7,14 @@ that a Gaussian process is after a change of variables; on ``flow`` they are x_t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from fewstep.objectives.continuous import Place, answering, straight
+from fewstep.objectives.continuous import Place, answering, rounded, straight
 from fewstep.objectives.corruption import draw_times
 from fewstep.objectives.denoising import forget
 from fewstep.objectives.rollout import ask_teacher, same_randomness
@@ -95,7 +95,8 @@ class MeanFlow:
         to = frozenset({"to"})
         roles = {self.student: Role(kind=Denoiser, init=self.teacher, accepts=to, process=Gaussian)}
         if self.teacher is not None:
-            roles[self.teacher] = Role(kind=Denoiser, trainable=False, process=Gaussian)
+            asked = frozenset(() if self.guidance is None else {"guidance"})
+            roles[self.teacher] = Role(kind=Denoiser, trainable=False, accepts=asked, process=Gaussian)
         return roles
 
     @property
@@ -106,6 +107,16 @@ class MeanFlow:
     def phases(self, index: int) -> Sequence[Phase]:
         """One update."""
         return (Phase("student", (self.student,)),)
+
+    def cautions(self, roles: Roles, batch: Batch, step: Step) -> Iterator[str]:
+        """Students that will not be told where to go when they sample, or whose derivative is rounded away."""
+        student = roles[self.student]
+        if getattr(student, "rule", "flow") not in ("flow", "gamma"):
+            yield (
+                f"the student walks by the rule {student.rule!r} and is not told where to land, so that its samples are "
+                "a plain denoiser's; give it rule='flow'"
+            )
+        yield from rounded(student)
 
     def loss(self, phase: Phase, roles: Roles, batch: Batch, step: Step) -> Loss:
         """Two passes of the student, one with a graph and one for the derivative; one of the teacher."""

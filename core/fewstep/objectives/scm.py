@@ -6,14 +6,14 @@ point, the tangent cos(a) dD/da vanishes; the loss moves F along it (Lu & Song 2
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from fewstep.objectives.continuous import Place, answering, trigonometric
+from fewstep.objectives.continuous import Place, answering, rounded, trigonometric
 from fewstep.objectives.corruption import draw_times
 from fewstep.objectives.rollout import ask_teacher, same_randomness
 from fewstep.objectives.tangent import Derivative, forward
@@ -118,7 +118,8 @@ class SCM:
         """The student, and those that are named."""
         roles = {self.student: Role(kind=Denoiser, init=self.teacher, process=Gaussian)}
         if self.teacher is not None:
-            roles[self.teacher] = Role(kind=Denoiser, trainable=False, process=Gaussian)
+            asked = frozenset(() if self.guidance is None else {"guidance"})
+            roles[self.teacher] = Role(kind=Denoiser, trainable=False, accepts=asked, process=Gaussian)
         if self.log_variance is not None:
             roles[self.log_variance] = Role(default=_head)
         return roles
@@ -132,6 +133,10 @@ class SCM:
         """One update."""
         head = () if self.log_variance is None else (self.log_variance,)
         return (Phase("student", (self.student, *head)),)
+
+    def cautions(self, roles: Roles, batch: Batch, step: Step) -> Iterator[str]:
+        """Networks whose velocity is rounded away, or whose derivative is."""
+        return rounded(roles[self.student])
 
     def loss(self, phase: Phase, roles: Roles, batch: Batch, step: Step) -> Loss:
         """Two passes of the student, one with a graph and one for the tangent; one of the teacher."""

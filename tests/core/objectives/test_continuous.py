@@ -12,6 +12,7 @@ import torch
 from objective_toys import ANGLE, At, student_loss, unit_process
 from torch import Tensor, nn
 
+from fewstep.config.objectives import KINDS
 from fewstep.objectives import (
     SCM,
     Consistency,
@@ -25,6 +26,7 @@ from fewstep.objectives import (
 from fewstep.objectives.continuous import Place, straight, trigonometric
 from fewstep.objectives.pairs_of_times import Pair
 from fewstep.objectives.scm import rcm_pull, scm_pull
+from fewstep.objectives.tangent import forward
 from fewstep.objectives.weights import one
 from fewstep.processes import Gaussian, Uniform, edm, flow, trig, vp
 from fewstep.protocol import (
@@ -40,6 +42,7 @@ from fewstep.protocol import (
     Step,
     spread,
 )
+from fewstep.samplers import FewStep
 from fewstep.testing.analytic import CovarianceTeacher, GaussianTeacher, MixtureTeacher
 from fewstep.testing.linear import LinearFake
 
@@ -428,7 +431,7 @@ class Raw(nn.Module):
         self.layer = layer
         self.calls = 0
 
-    def forward(self, x: Tensor, time: Tensor, cond: Cond) -> Tensor:
+    def forward(self, x: Tensor, time: Tensor, cond: Cond, to: Tensor | None = None) -> Tensor:
         self.calls += 1
         found: Tensor = self.layer(x) * torch.cos(time)[:, None]
         return found
@@ -518,25 +521,23 @@ def test_scores_join_after_the_warm_up() -> None:
     "objective",
     [
         SCM(Uniform(0.1, 1.4), weight=one),
-        SCM(Uniform(0.1, 1.4), weight=one, derivative=SemiContinuous()),
         MeanFlow(Uniform(0.1, 1.4), same=0.25),
         MeanFlow(Uniform(0.1, 1.4), same=0.25, power=0.0, teacher=None),
-        rcm(Uniform(0.1, 1.4), warmup=20),
-        rcm(Uniform(0.1, 1.4), warmup=20, form="discrete", steps=16),
+        rcm(Uniform(0.1, 1.4), warmup=10),
+        rcm(Uniform(0.1, 1.4), warmup=10, form="discrete", steps=16),
     ],
-    ids=["scm", "scm, semi", "meanflow", "meanflow training", "rcm", "rcm, discrete"],
+    ids=["scm", "meanflow", "meanflow training", "rcm", "rcm, discrete"],
 )
 def test_a_student_finds_the_teachers_law(objective: Any) -> None:
     roles, batch = duel(1.2, -0.4)
     student = roles["student"]
-    optimizer = torch.optim.Adam(student.parameters(), 0.05, betas=(0.8, 0.95))
-    for i in range(160):
+    optimizer = torch.optim.Adam(student.parameters(), 0.1, betas=(0.8, 0.95))
+    for i in range(90):
         z = Key(26).at(i).normal(batch.x)
         optimizer.zero_grad()
         student_loss(objective, roles, Batch(z, MEAN + STD * z), Key(27).at(i), i).total.backward()
         optimizer.step()
-        if i == 110:
-            optimizer.param_groups[0]["lr"] = 0.01
+        optimizer.param_groups[0]["lr"] *= 0.97
     assert float(student.shift) == pytest.approx(MEAN, abs=0.06)
     assert abs(float(student.gain)) == pytest.approx(STD, abs=0.06)
 
@@ -552,3 +553,29 @@ def test_contradictions_are_refused() -> None:
         MeanFlow(At(1.0), drop=0.1)
     assert MeanFlow(At(1.0)).roles["student"].accepts == {"to"}
     assert SCM(At(1.0)).roles["student"].process is Gaussian
+
+
+def test_students_that_round_their_velocity_or_are_not_told_where_to_land_are_cautioned_against() -> None:
+    x = torch.zeros(2, 3)
+    net = Raw(nn.Linear(3, 3))
+    net.accepts = frozenset({"to"})  # type: ignore[assignment]
+    good = FewStep(net, edm(), "edm", (80.0,), "flow")
+    bad = FewStep(Raw(nn.Linear(3, 3).bfloat16()), edm(), "x0", (80.0,))
+    for objective, count in ((SCM(At(1.0)), 2), (MeanFlow(At(1.0)), 3)):
+        assert not list(objective.cautions({"student": good}, Batch(x, x), STEP))
+        assert len(list(objective.cautions({"student": bad}, Batch(x, x), STEP))) == count
+
+
+@pytest.mark.parametrize("kind", ["scm", "rcm", "meanflow"])
+def test_settings_choose_the_derivative_and_the_warm_up(kind: str) -> None:
+    def built(**settings: Any) -> Any:
+        made = KINDS[kind](**settings).build(flow())  # type: ignore[attr-defined]
+        return made.terms["consistency"][1] if isinstance(made, Mix) else made
+
+    assert built().derivative is forward
+    found = built(derivative="difference", step=1e-3, warmup=4)
+    assert found.derivative == Difference(1e-3)
+    assert [found.ramp(Step(index, 10, Key(0))) for index in (0, 1, 4, 9)] == [0.0, 0.25, 1.0, 1.0]
+    assert built(derivative="semi").derivative == SemiContinuous()
+    if kind != "rcm":
+        assert built(teacher=False).teacher is None
