@@ -91,13 +91,14 @@ class Progressive:
 
     @property
     def roles(self) -> Mapping[str, Role]:
-        """Teacher and student, both on a process with an ODE."""
+        """Teacher and student, both on a process with an ODE; a student of several steps walks as it was taught."""
         guided = frozenset({"guidance"})
         asked = guided if self.guidance is not None else frozenset()
         learnt = guided if callable(self.guidance) else frozenset()
+        walks = {"rule": "ddim"} if len(self.times or ()) > 1 else {}
         return {
             self.teacher: Role(kind=Denoiser, trainable=False, accepts=asked, process=Flow),
-            self.student: Role(kind=Denoiser, init=self.teacher, accepts=learnt, process=Flow),
+            self.student: Role(kind=Denoiser, init=self.teacher, accepts=learnt, process=Flow, having=walks),
         }
 
     @property
@@ -130,8 +131,13 @@ class Progressive:
         return Loss(total, {"loss": total.detach()})
 
     def cautions(self, roles: Roles, batch: Batch, step: Step) -> Iterator[str]:
-        """Noise predictions where no signal is left."""
+        """Noise predictions where no signal is left; students that do not walk as they were taught."""
         student = roles[self.student]
+        if len(self._times(student)) > 1 and getattr(student, "rule", "ddim") != "ddim":
+            yield (
+                f"the student walks by {student.rule!r}; its estimates say where one DDIM step must aim, and mean "
+                "nothing else; give it rule='ddim'"
+            )
         if student.prediction == "eps" and self._times(student)[0] == student.process.t_max:
             yield (
                 "the student predicts noise and starts where almost no signal is left: its clean estimate there is "

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from fewstep import protocol as fs
 from fewstep.config import RecipeConfig, Settings, load_teacher, setting
-from fewstep.config.objectives import AnyObjective
+from fewstep.config.objectives import AnyObjective, Round, student_stages
 from fewstep.engine import assemble
 from fewstep.objectives import Denoising, weights
 from fewstep.processes import LogNormal, edm
 from fewstep.runs import bootstrap_statistic, media
-from fewstep.samplers import FewStep, heun, one_call_sampler, solver_sampler, student_sampler
+from fewstep.samplers import FewStep, heun, one_call_sampler, rule_for, solver_sampler, student_sampler
 
 CULTIVARS = 3
 
@@ -78,14 +78,17 @@ class Network(nn.Module):
 
 def build(config: WineConfig, site: fs.Site) -> fs.Plan:
     """Train a teacher on the table, distill it, compare on fresh rows."""
+    process = edm(sigma_data=1.0, sigma_max=20.0)
 
     def make() -> fs.Denoiser:
-        return fs.Denoiser(Network(), edm(sigma_data=1.0, sigma_max=20.0), "boundary")
+        return fs.Denoiser(Network(), process, "boundary")
 
     teach = fs.Stage("teacher", lambda _: _teach(config, make), config.teacher_steps, {"average": "teacher"})
     leaves = {"student": "student", "teacher": "teacher"}
-    distill = fs.Stage("student", partial(_distill, config, make), config.steps, leaves)
-    return fs.Plan((teach, distill) if config.teacher.kind == "train" else (distill,), _product())
+    distill = student_stages(
+        config.objective, process, (process.t_max,), partial(_distill, config, make), config.steps, leaves
+    )
+    return fs.Plan((teach, *distill) if config.teacher.kind == "train" else distill, _product())
 
 
 def _teach(config: WineConfig, make: Callable[[], fs.Denoiser]) -> fs.Assembly:
@@ -95,16 +98,16 @@ def _teach(config: WineConfig, make: Callable[[], fs.Denoiser]) -> fs.Assembly:
     return assemble(objective, {"teacher": make}, Rows(config.batch), optim, average)
 
 
-def _distill(config: WineConfig, make: Callable[[], fs.Denoiser], shelf: fs.Shelf) -> fs.Assembly:
+def _distill(config: WineConfig, make: Callable[[], fs.Denoiser], now: Round, shelf: fs.Shelf) -> fs.Assembly:
     process = make().process
     roles = {
-        "teacher": lambda: shelf.get("teacher") or load_teacher(config.teacher, make),
-        "student": lambda: FewStep(Network(), process, "boundary", (process.t_max,)),
+        "teacher": lambda: shelf.get(now.before or "teacher") or load_teacher(config.teacher, make),
+        "student": lambda: FewStep(Network(), process, "boundary", now.times, rule_for(now.objective)),
         "fake": make,
     }
     optim = {"student": _adam(1e-3), "fake": _adam(2e-3)}
     target = {"target": fs.Average("student", 0.95, when="before")}
-    return assemble(config.objective.build(process), roles, Rows(config.batch), optim, target)
+    return assemble(now.objective, roles, Rows(config.batch), optim, target)
 
 
 def _adam(lr: float) -> fs.Optim:

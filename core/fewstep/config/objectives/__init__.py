@@ -15,6 +15,7 @@ from typing import Annotated, Any, TypeAlias, get_args
 from pydantic import BeforeValidator, Field
 
 from fewstep.config.model import Settings
+from fewstep.config.objectives.adversarial import LADDConfig
 from fewstep.config.objectives.continuous import MeanFlowConfig, RCMConfig, SCMConfig
 from fewstep.config.objectives.denoising import DenoisingConfig
 from fewstep.config.objectives.flow_map import (
@@ -35,7 +36,15 @@ from fewstep.config.objectives.preference import PSOConfig
 from fewstep.config.objectives.rounds import Round as Round
 from fewstep.config.objectives.rounds import rounds as rounds
 from fewstep.config.objectives.rounds import student_stages as student_stages
-from fewstep.config.objectives.score import DiffInstructConfig, DMDConfig, SDSConfig, VSDConfig
+from fewstep.config.objectives.score import (
+    DiffInstructConfig,
+    DMD2Config,
+    DMDConfig,
+    FDistillConfig,
+    SDSConfig,
+    TDMConfig,
+    VSDConfig,
+)
 from fewstep.errors import nearest
 
 _Union: TypeAlias = (
@@ -54,6 +63,10 @@ _Union: TypeAlias = (
     | VSDConfig
     | DiffInstructConfig
     | DMDConfig
+    | DMD2Config
+    | FDistillConfig
+    | TDMConfig
+    | LADDConfig
     | SiDConfig
     | SIMConfig
     | UniInstructConfig

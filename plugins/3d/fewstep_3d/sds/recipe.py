@@ -8,8 +8,10 @@ camera: it sees everything that the student sees, except where it stands.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +28,7 @@ from fewstep.protocol import (
     Group,
     Key,
     Linear,
+    Objective,
     Optim,
     Plan,
     Product,
@@ -112,7 +115,7 @@ def _distill(
     """The scene learns from the prior; a fake, if the objective wants one, is another small network."""
     table = training_angles() if config.prior == "exact" else None
     return assemble(
-        config.objective.build(process, penalties={"total_variation": config.smoothness}),
+        _objective(config, process),
         {
             "teacher": lambda: prior(shelf),
             "student": lambda: RadianceGrid(config.side, config.size, orbit),
@@ -124,6 +127,14 @@ def _distill(
             "fake": Optim((Group(lr=config.teacher_lr),)),
         },
     )
+
+
+def _objective(config: SDSConfig, process: Gaussian) -> Objective:
+    """The configured objective; a kind that knows no penalties is left for the engine to refuse with its reason."""
+    objective: Any = config.objective.build(process)
+    if not hasattr(objective, "penalties"):
+        return objective
+    return replace(objective, penalties={"total_variation": config.smoothness})
 
 
 def _prior(config: SDSConfig, process: Gaussian, views: partial[Tensor], shelf: Shelf) -> nn.Module:

@@ -18,6 +18,7 @@ from pydantic import field_validator
 from torch import nn
 
 from fewstep.config import Settings, load_teacher, setting
+from fewstep.config.objectives import Round, student_stages
 from fewstep.engine import assemble
 from fewstep.errors import FewstepError
 from fewstep.objectives import Denoising
@@ -44,7 +45,15 @@ from fewstep.protocol import (
     State,
     Step,
 )
-from fewstep.samplers import FewStep, heun, one_call_sampler, solver_sampler, student_sampler, student_times
+from fewstep.samplers import (
+    FewStep,
+    heun,
+    one_call_sampler,
+    rule_for,
+    solver_sampler,
+    student_sampler,
+    student_times,
+)
 from fewstep_audio.comospeech.config import CoMoSpeechConfig
 from fewstep_audio.comospeech.network import MelNetwork
 from fewstep_audio.data import (
@@ -89,7 +98,14 @@ def build(config: CoMoSpeechConfig, site: Site) -> Plan:
     return Plan(
         (
             Stage("teacher", partial(_teach, config, process, corpus), config.teacher_updates, taught),
-            Stage("student", partial(_distill, config, process, corpus), config.updates, distilled),
+            *student_stages(
+                config.objective,
+                process,
+                student_times(process, config.steps),
+                partial(_distill, config, process, corpus),
+                config.updates,
+                distilled,
+            ),
         ),
         _product(config, corpus),
     )
@@ -124,17 +140,20 @@ def _teach(config: CoMoSpeechConfig, process: Gaussian, corpus: _Load, shelf: Sh
     )
 
 
-def _distill(config: CoMoSpeechConfig, process: Gaussian, corpus: _Load, shelf: Shelf) -> Assembly:
+def _distill(
+    config: CoMoSpeechConfig, process: Gaussian, corpus: _Load, now: Round, shelf: Shelf
+) -> Assembly:
     """The student keeps the teacher's encoder and learns a decoder that needs one call."""
     speech = corpus()
-    teacher = _teacher(config, process, speech, shelf)
-    times = student_times(process, config.steps)
+    teacher = _teacher(config, process, speech, shelf) if now.before is None else shelf[now.before]
     decoder = Optim((Group(r"^net\.decoder\.", lr=config.lr),), clip=1.0)
     return assemble(
-        config.objective.build(process),
+        now.objective,
         {
             "teacher": lambda: teacher,
-            "student": lambda: FewStep(_thawed(teacher.net), process, teacher.prediction, times),
+            "student": lambda: FewStep(
+                _thawed(teacher.net), process, teacher.prediction, now.times, rule_for(now.objective)
+            ),
             "fake": partial(_denoiser, config, process, speech),
         },
         _source(config, speech),

@@ -16,6 +16,7 @@ from typing import Any
 from torch import nn
 
 from fewstep.config import load_teacher
+from fewstep.config.objectives import Round, student_stages
 from fewstep.engine import assemble
 from fewstep.objectives import Denoising
 from fewstep.objectives.weights import edm
@@ -37,7 +38,7 @@ from fewstep.protocol import (
     Site,
     Stage,
 )
-from fewstep.samplers import FewStep, ddim, renoise, solver_sampler, student_sampler
+from fewstep.samplers import FewStep, Rule, ddim, renoise, rule_for, solver_sampler, student_sampler
 from fewstep_protein import data, files, panels
 from fewstep_protein.backbone.config import BackboneConfig, BackboneRequest
 from fewstep_protein.backbone.network import ChainNet
@@ -56,8 +57,15 @@ def build(config: BackboneConfig, site: Site) -> Plan:
         teach = Stage("teacher", partial(_teach, config), config.teacher_updates, {"teacher_ema": "teacher"})
     else:
         teach = given_stage(given)
-    distill = Stage("student", partial(_distill, config), config.updates, {"student_ema": "student"})
-    return Plan((teach, distill), product(config))
+    distill = student_stages(
+        config.objective,
+        make_process(config),
+        roll_times(config.steps, config.finest),
+        partial(_distill, config),
+        config.updates,
+        {"student_ema": "student"},
+    )
+    return Plan((teach, *distill), product(config))
 
 
 def make_process(config: BackboneConfig) -> Gaussian:
@@ -80,10 +88,12 @@ def make_teacher(config: BackboneConfig) -> Denoiser:
     return Denoiser(_net(config), make_process(config), "edm")
 
 
-def make_student(config: BackboneConfig) -> FewStep:
+def make_student(
+    config: BackboneConfig, times: tuple[float, ...] | None = None, rule: Rule = "renoise"
+) -> FewStep:
     """A student that takes its first weights from the teacher."""
-    times = roll_times(config.steps, config.finest)
-    return FewStep(_net(config), make_process(config), "edm", times, rule="renoise", pick="random")
+    times = times or roll_times(config.steps, config.finest)
+    return FewStep(_net(config), make_process(config), "edm", times, rule=rule, pick="random")
 
 
 def make_fake(config: BackboneConfig) -> Denoiser:
@@ -109,19 +119,18 @@ def _teach(config: BackboneConfig, shelf: Shelf) -> Assembly:
     )
 
 
-def _distill(config: BackboneConfig, shelf: Shelf) -> Assembly:
+def _distill(config: BackboneConfig, now: Round, shelf: Shelf) -> Assembly:
     """The configured objective on chains of random length; no data unless the objective reads it."""
-    objective = config.objective.build(make_process(config))
     make: dict[str, Callable[[], nn.Module]] = {
-        "teacher": lambda: shelf["teacher"],
-        "student": partial(make_student, config),
+        "teacher": lambda: shelf[now.before or "teacher"],
+        "student": partial(make_student, config, now.times, rule_for(now.objective)),
         "fake": partial(make_fake, config),
     }
     falling = Linear(config.rate, 0.1 * config.rate)
     return assemble(
-        objective,
+        now.objective,
         make,
-        _requests(config, objective.reads),
+        _requests(config, now.objective.reads),
         {"student": _adam(falling, 0.9), "fake": _adam(config.fake_rate, 0.0)},
         {
             "student_ema": Average("student", decay=0.97),

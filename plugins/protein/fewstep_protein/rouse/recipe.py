@@ -13,6 +13,7 @@ from functools import partial
 import torch
 
 from fewstep.config import load_teacher
+from fewstep.config.objectives import Round, student_stages
 from fewstep.engine import assemble
 from fewstep.errors import FewstepError
 from fewstep.processes import Gaussian, flow
@@ -32,9 +33,8 @@ from fewstep.protocol import (
     Ramp,
     Shelf,
     Site,
-    Stage,
 )
-from fewstep.samplers import FewStep, ddim, renoise, solver_sampler, student_sampler
+from fewstep.samplers import FewStep, Rule, ddim, renoise, rule_for, solver_sampler, student_sampler
 from fewstep_protein import data, files
 from fewstep_protein.given import given_stage
 from fewstep_protein.roll import as_grid, roll_times
@@ -48,8 +48,15 @@ def build(config: RouseConfig, site: Site) -> Plan:
     """The teacher is exact, or given; only the student is trained."""
     teacher = load_teacher(config.teacher, partial(make_teacher, config)) or make_teacher(config)
     teach = given_stage(teacher)
-    distill = Stage("student", partial(_distill, config), config.updates, {"student_ema": "student"})
-    return Plan((teach, distill), product(config))
+    distill = student_stages(
+        config.objective,
+        make_process(),
+        roll_times(config.steps, config.finest),
+        partial(_distill, config),
+        config.updates,
+        {"student_ema": "student"},
+    )
+    return Plan((teach, *distill), product(config))
 
 
 def make_process() -> Gaussian:
@@ -59,38 +66,34 @@ def make_process() -> Gaussian:
 
 def make_teacher(config: RouseConfig) -> Denoiser:
     """The exact denoiser. Its table has a row per step, all alike, so that student and fake may start from it."""
-    return Denoiser(_net(config), make_process(), "x0")
+    return Denoiser(_net(config, config.steps), make_process(), "x0")
 
 
-def make_student(config: RouseConfig) -> FewStep:
+def make_student(
+    config: RouseConfig, times: tuple[float, ...] | None = None, rule: Rule = "renoise"
+) -> FewStep:
     """A linear student with its own gains in every step."""
-    return FewStep(
-        _net(config),
-        make_process(),
-        "x0",
-        roll_times(config.steps, config.finest),
-        rule="renoise",
-        pick="random",
-    )
+    times = times or roll_times(config.steps, config.finest)
+    return FewStep(_net(config, len(times)), make_process(), "x0", times, rule=rule, pick="random")
 
 
 def make_fake(config: RouseConfig) -> Denoiser:
     """A Gaussian per step, or one for all."""
-    return Denoiser(_net(config, pooled=config.fake == "shared"), make_process(), "x0")
+    return Denoiser(_net(config, config.steps, config.fake == "shared"), make_process(), "x0")
 
 
-def _net(config: RouseConfig, pooled: bool = False) -> ModeNet:
-    return ModeNet(make_process(), config.lengths, config.steps, pooled)
+def _net(config: RouseConfig, steps: int, pooled: bool = False) -> ModeNet:
+    return ModeNet(make_process(), config.lengths, steps, pooled)
 
 
-def _distill(config: RouseConfig, shelf: Shelf) -> Assembly:
+def _distill(config: RouseConfig, now: Round, shelf: Shelf) -> Assembly:
     """The configured objective on chains of the listed lengths."""
     student, fake = Linear(config.rate, 0.02 * config.rate), Linear(config.fake_rate, 0.1 * config.fake_rate)
     return assemble(
-        config.objective.build(make_process()),
+        now.objective,
         {
-            "teacher": lambda: shelf["teacher"],
-            "student": partial(make_student, config),
+            "teacher": lambda: shelf[now.before or "teacher"],
+            "student": partial(make_student, config, now.times, rule_for(now.objective)),
             "fake": partial(make_fake, config),
         },
         Chains(config.lengths, config.batch),

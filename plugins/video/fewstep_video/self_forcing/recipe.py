@@ -8,11 +8,13 @@ fake that learns what those rollouts look like says, against the teacher, where 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 
 import torch
 
 from fewstep.config import load_teacher
+from fewstep.config.objectives import Round, student_stages
 from fewstep.engine import assemble
 from fewstep.objectives import Denoising
 from fewstep.objectives.weights import edm
@@ -58,7 +60,14 @@ def build(config: SelfForcingConfig, site: Site) -> Plan:
     process = flow(sigma_data=SIGMA_DATA)
     stages = [
         Stage("warm", partial(_warm, config, process), config.warming.steps, {"student": "before"}),
-        Stage("student", partial(_distill, config, process), config.distilling.steps, _left(config)),
+        *student_stages(
+            config.objective,
+            process,
+            _roll(config).times,
+            partial(_distill, config, process),
+            config.distilling.steps,
+            _left(config),
+        ),
     ]
     if config.teacher.kind == "train":
         stages.insert(
@@ -87,22 +96,23 @@ def _warm(config: SelfForcingConfig, process: Gaussian, shelf: Shelf) -> Assembl
     teacher = _given_teacher(config, process, shelf)
     return assemble(
         Denoising(Grid(_roll(config).times)),
-        {"student": lambda: _student_like(config, teacher)},
+        {"student": lambda: _student_like(config, teacher, _roll(config).times)},
         _source(config, config.warming, teacher_forcing=True),
         {"student": _optim(config.warming)},
     )
 
 
-def _distill(config: SelfForcingConfig, process: Gaussian, shelf: Shelf) -> Assembly:
+def _distill(config: SelfForcingConfig, process: Gaussian, now: Round, shelf: Shelf) -> Assembly:
     """The student is judged on its own rollouts; it never looks at the clean past that travels with the batch.
 
     Objectives that ask it for an estimate, such as consistency, do.
     """
+    start = shelf[now.before or "before"]
     assembly = assemble(
-        config.objective.build(process),
+        now.objective,
         {
-            "teacher": lambda: _given_teacher(config, process, shelf),
-            "student": lambda: _student_like(config, shelf["before"]),
+            "teacher": lambda: start if now.before else _given_teacher(config, process, shelf),
+            "student": lambda: _student_like(config, start, now.times),
         },
         _source(config, config.distilling, teacher_forcing=True),
         {
@@ -112,8 +122,8 @@ def _distill(config: SelfForcingConfig, process: Gaussian, shelf: Shelf) -> Asse
         {"student_ema": Average("student", 0.95)},
     )
     # Objectives start their student from the teacher; here it goes on from where the warm stage left it.
-    assembly.roles["student"].load_state_dict(shelf["before"].state_dict())
-    assembly.roles["student_ema"].load_state_dict(shelf["before"].state_dict())
+    assembly.roles["student"].load_state_dict(start.state_dict())
+    assembly.roles["student_ema"].load_state_dict(start.state_dict())
     return assembly
 
 
@@ -157,10 +167,11 @@ def _roll(config: SelfForcingConfig) -> Roll:
     return Roll(warped(roll.steps, roll.shift), roll.block, roll.window, roll.sink)
 
 
-def _student_like(config: SelfForcingConfig, origin: Denoiser) -> CausalStudent:
+def _student_like(config: SelfForcingConfig, origin: Denoiser, times: tuple[float, ...]) -> CausalStudent:
     """A causal student with a copy of these weights."""
     fresh = _teacher(config, origin.process)
-    student = CausalStudent(fresh.net, origin.process, origin.prediction, _roll(config))
+    roll = replace(_roll(config), times=times)
+    student = CausalStudent(fresh.net, origin.process, origin.prediction, roll)
     student.load_state_dict(origin.state_dict())
     return student.requires_grad_(True)
 

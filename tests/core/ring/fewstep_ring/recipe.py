@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from torch import Tensor, nn
 
 from fewstep.config import RecipeConfig, load_teacher, setting
-from fewstep.config.objectives import AnyObjective, ConsistencyConfig
+from fewstep.config.objectives import AnyObjective, ConsistencyConfig, Round, student_stages
 from fewstep.engine import assemble
 from fewstep.objectives import Denoising
 from fewstep.processes import LogNormal, edm
@@ -36,7 +37,7 @@ from fewstep.protocol import (
     Stage,
 )
 from fewstep.runs import bootstrap, media
-from fewstep.samplers import FewStep, heun, one_call_sampler, solver_sampler, student_sampler
+from fewstep.samplers import FewStep, heun, one_call_sampler, rule_for, solver_sampler, student_sampler
 
 
 class RingConfig(RecipeConfig):
@@ -95,10 +96,10 @@ def build(config: RingConfig, site: Site) -> Plan:
     def denoiser() -> nn.Module:
         return Denoiser(Net(config.width), process, "boundary")
 
-    def student() -> nn.Module:
+    def student(now: Round) -> nn.Module:
         if not config.student:
             return denoiser()
-        return FewStep(Net(config.width), process, "boundary", (process.t_max,))
+        return FewStep(Net(config.width), process, "boundary", now.times, rule_for(now.objective))
 
     optim = Optim((Group("", config.lr),))
 
@@ -106,19 +107,17 @@ def build(config: RingConfig, site: Site) -> Plan:
         times = LogNormal(-1.0, 1.4, process.t_min, process.t_max)
         return assemble(Denoising(times, role="teacher"), {"teacher": denoiser}, source, {"teacher": optim})
 
-    def distill(shelf: Shelf) -> Assembly:
-        teacher = shelf.get("teacher") or ready
-        make = {"teacher": lambda: teacher, "student": student, "fake": denoiser}
+    def distill(now: Round, shelf: Shelf) -> Assembly:
+        teacher = shelf.get(now.before or "teacher") or ready
+        make = {"teacher": lambda: teacher, "student": partial(student, now), "fake": denoiser}
         averages = {"target": Average("student", 0.9, when="before")}
-        return assemble(
-            config.objective.build(process), make, source, {"student": optim, "fake": optim}, averages
-        )
+        return assemble(now.objective, make, source, {"student": optim, "fake": optim}, averages)
 
     ready = load_teacher(config.teacher, denoiser)
     first = (Stage("teacher", train_teacher, config.teacher_steps, {"teacher": "teacher"}),)
     left = {"student": "student"} if ready is None else {"student": "student", "teacher": "teacher"}
-    stages = (*(first if ready is None else ()), Stage("student", distill, config.steps, left))
-    return Plan(stages, product())
+    last = student_stages(config.objective, process, (process.t_max,), distill, config.steps, left)
+    return Plan((*(first if ready is None else ()), *last), product())
 
 
 def product() -> Product:
