@@ -14,6 +14,7 @@ from fewstep.processes.laws import (
 from fewstep.processes.masked import Masked
 from fewstep.processes.matching import at_scale, carried, same_noise, within
 from fewstep.processes.product import Product, ProductGeometry
+from fewstep.processes.so3 import SO3, GeodesicFlow
 from fewstep.processes.times import (
     Grid,
     Karras,
@@ -31,6 +32,7 @@ __all__ = [
     "Converted",
     "Cosine",
     "Gaussian",
+    "GeodesicFlow",
     "Grid",
     "Karras",
     "Law",
@@ -42,6 +44,7 @@ __all__ = [
     "Product",
     "ProductGeometry",
     "RectifiedFlow",
+    "SO3",
     "Shifted",
     "TimeLaw",
     "Trigonometric",

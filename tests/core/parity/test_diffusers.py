@@ -1,7 +1,7 @@
 """Chains, grids and single steps agree with the schedulers of diffusers, number by number.
 
 Their tables are float32, ours float64: they agree to a relative 2e-5 (the rounding of a thousand products). Steps are made
-from *their* tables (``chain``), so that what is compared is the formula in float32. Every other difference stands in its test.
+from *their* tables (``chain``), so that what is compared is the formula in float32. Other differences stand in the tests.
 """
 
 from __future__ import annotations
