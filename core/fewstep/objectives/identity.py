@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from fewstep.objectives.corruption import Corruption, draw_times, fresh
 from fewstep.objectives.critic import Knows, fake_loss, told
+from fewstep.objectives.reward import Reward, rewarded
 from fewstep.objectives.rollout import (
     Inputs,
     ask_teacher,
@@ -83,6 +84,7 @@ class ScoreIdentity:
         override: maps the student's condition to the one that the teacher is asked about; None = the same.
         inputs: "data" = the student's steps see noised data instead of its own roll.
         penalties: weights of ``Sample.penalties``.
+        reward: see :class:`Reward`.
         share_rollout: critic and student of one cycle judge one sample, made once.
         teacher: role name.
         student: role name.
@@ -103,6 +105,7 @@ class ScoreIdentity:
     override: Callable[[Cond], Cond] | None = None
     inputs: Inputs = "roll"
     penalties: Mapping[str, Ramp | float] = field(default_factory=dict)
+    reward: Reward | None = None
     share_rollout: bool = False
     teacher: str = "teacher"
     student: str = "student"
@@ -121,6 +124,7 @@ class ScoreIdentity:
             self.teacher: Role(kind=nn.Module, trainable=False, accepts=asked),
             self.student: student_role(self.inputs, self.teacher if self.from_teacher else None),
             self.fake: Role(kind=nn.Module, init=self.teacher),
+            **({} if self.reward is None else self.reward.roles),
         }
 
     @property
@@ -170,10 +174,10 @@ class ScoreIdentity:
         weight = self.weight(process, t).to(value.dtype)
         if self.normalize:
             weight = weight / normalizer(geometry, own, real, xt)
-        total = (weight * value).mean()
+        each, fisher = weight * value, geometry.inner(delta, delta).detach().mean()
+        total, found = rewarded(self.reward, each, roles, sample, geometry, step)
         extra, logs = penalty(sample, self.penalties, step)
-        fisher = geometry.inner(delta, delta).detach().mean()
-        return Loss(total + extra, {"identity": total.detach(), "fisher": fisher, **logs})
+        return Loss(total + extra, {"identity": each.detach().mean(), "fisher": fisher, **found, **logs})
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ def variance(geometry: Any, x: Tree) -> float:
 
 
 def teacher_variance(process: Any, ask: Callable[[Tree, Tensor], Estimate], batch: Batch, key: Key) -> float:
-    """Of the batch's clean states, or where it has none of what the teacher draws in 16 DDIM steps.
+    """Of the batch's clean states, or where it has none of what the teacher draws in 32 DDIM steps.
 
     Args:
         process: with ``grid`` and ``jump``, and the batch's mask bound.
@@ -32,7 +32,7 @@ def teacher_variance(process: Any, ask: Callable[[Tree, Tensor], Estimate], batc
     if batch.x is not None:
         return variance(process.geometry, batch.x)
     noise = process.noise(batch, key)
-    times = process.grid(16).to(tensors(noise)[0].device)
+    times = process.grid(32).to(tensors(noise)[0].device)
     x = process.corrupt(None, noise, times[0].expand(rows(noise)))
     for now, then in itertools.pairwise(times):
         t, s = (time.expand(rows(noise)) for time in (now, then))
