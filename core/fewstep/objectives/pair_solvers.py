@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -69,7 +68,7 @@ class Sde:
 
 @dataclass(frozen=True)
 class Along:
-    """Another solver, time by time along the process' grid; rows that are not there yet, or already, stand still.
+    """Another solver, time by time along the process' grid; each row goes its own way from t to s.
 
     Args:
         solver: makes each step.
@@ -82,12 +81,15 @@ class Along:
     def __call__(
         self, process: Any, believe: Believe, xt: Tree, t: Tensor, s: Tensor, draw: Draw = silent
     ) -> Tree:
-        """Intervals in which no row moves are left out."""
-        for i, (high, low) in enumerate(itertools.pairwise(process.grid(self.steps).tolist())):
-            here, there = (torch.maximum(t.clamp(max=edge), s) for edge in (high, low))
-            if bool((there < here).any()):
-                numbered: Draw = lambda number, i=i: draw(i + number * self.steps)  # type: ignore[misc]  # noqa: E731
-                xt = self.solver(process, believe, xt, here, there, numbered)
+        """As many steps as the row with the longest way needs; rows that have arrived stand still."""
+        rising = process.grid(self.steps).flip(0).to(t.device)
+        for i in range(self.steps):
+            if not bool((t > s).any()):
+                break
+            below = rising[(torch.searchsorted(rising, t) - 1).clamp(min=0)]
+            there = torch.maximum(below, s)
+            numbered: Draw = lambda number, i=i: draw(i + number * self.steps)  # type: ignore[misc]  # noqa: E731
+            xt, t = self.solver(process, believe, xt, t, there, numbered), there
         return xt
 
 
