@@ -48,7 +48,7 @@ def check_teacher(config: TeacherConfig) -> None:
     elif config.kind == "diffusers":
         _pipeline_part(config)
     elif config.kind == "import":
-        _attribute(str(config.target))
+        attribute(str(config.target), "teacher.target")
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -157,7 +157,7 @@ def _from_diffusers(config: TeacherConfig) -> nn.Module:
 
 
 def _from_code(target: str) -> nn.Module:
-    made = _attribute(target)()
+    made = attribute(target, "teacher.target")()
     if not isinstance(made, nn.Module):
         raise FewstepError(
             f"{target}() returned {type(made).__name__}", "a torch.nn.Module", "return the network itself"
@@ -165,13 +165,22 @@ def _from_code(target: str) -> nn.Module:
     return made
 
 
-def _attribute(target: str) -> Callable[[], Any]:
+def attribute(target: str, field: str) -> Callable[[], Any]:
+    """The callable that 'module:callable' names.
+
+    Args:
+        target: what to find.
+        field: the setting that named it.
+
+    Raises:
+        FewstepError: it cannot be imported, or not called.
+    """
     module, _, name = target.partition(":")
     try:
         found: Callable[[], Any] = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise FewstepError(
-            f"teacher.target = {target}: {_first_line(error)}",
+            f"{field} = {target}: {_first_line(error)}",
             "'module:callable' that Python can import from here",
             "put its folder on PYTHONPATH or install it",
         ) from error

@@ -51,7 +51,8 @@ def assemble(
     kept = {name: avg for name, avg in wanted.items() if name in roles or avg.of in roles}
     roles |= {name: copy.deepcopy(roles[avg.of]) for name, avg in kept.items() if name not in roles}
     mine = {name: optim for name, optim in optimizers.items() if name in roles and name not in kept}
-    mine |= {name: _companion(name, objective, mine) for name in made if mine and name not in mine}
+    untold = [name for name in made if objective.roles[name].trainable and name not in mine]
+    mine |= {name: _companion(name, objective, mine) for name in untold if mine}
     built = Assembly(roles, objective, source, mine, kept, accumulate=accumulate)
     if found := missing or problems(built):
         raise AssemblyError(found, f"{type(objective).__name__} with the roles {sorted(make)}")

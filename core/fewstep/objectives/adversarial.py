@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from fewstep.objectives.corruption import Corruption, fresh
 from fewstep.objectives.discriminator import Adversary, per_sample
-from fewstep.objectives.reward import Reward
+from fewstep.objectives.reward import Reward, rewarded
 from fewstep.objectives.rollout import Inputs, ask_teacher, encoded, penalty, reads_of, rollout, student_role
 from fewstep.objectives.score_distillation import critic_phases
 from fewstep.processes import TimeLaw
@@ -113,13 +113,9 @@ class Adversarial:
         seen = self.corruption(process, sample, self.times, step, step.key.at("judge"))
         logits = self._logits(roles, seen.xt, seen.t, sample.cond, step)
         each = self.adversary.student_loss(per_sample(logits, process, seen.xt))
-        total, logs = at_step(self.adversary.weight, step) * each, {"adversarial": each.detach().mean()}
-        if self.reward is None:
-            total = total.mean()
-        else:
-            found = self.reward.assess(roles, sample, step)
-            total = found.tilted((found.weight * total).mean(), sample, process.geometry, self.reward.cap)
-            logs |= found.logs
+        weighted = at_step(self.adversary.weight, step) * each
+        total, found = rewarded(self.reward, weighted, roles, sample, process.geometry, step)
+        logs = {"adversarial": each.detach().mean(), **found}
         extra, of_sample = penalty(sample, self.penalties, step)
         return Loss(total + extra, {**logs, **of_sample})
 

@@ -7,14 +7,16 @@ change nothing, so the fixed point stays.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from fewstep.protocol import (
+    Batch,
     Geometry,
     Ramp,
     Role,
@@ -43,6 +45,7 @@ class Reward:
         least: effective sample size (sum w)^2 / sum w^2 that must remain, as a share of the batch; beta is lowered
             until it does.
         role: name of the reward's role.
+        make: builds it where the assembly offers none.
 
     Raises:
         ValueError: if the share is not in (0, 1].
@@ -55,6 +58,7 @@ class Reward:
     clip: float = 10.0
     least: float = 0.25
     role: str = "reward"
+    make: Callable[[], nn.Module] | None = None
 
     def __post_init__(self) -> None:
         """A share is a share."""
@@ -64,7 +68,8 @@ class Reward:
     @property
     def roles(self) -> Mapping[str, Role]:
         """The reward, frozen."""
-        return {self.role: Role(kind=nn.Module, trainable=False)}
+        default = None if self.make is None else partial(_made, self.make)
+        return {self.role: Role(kind=nn.Module, trainable=False, default=default)}
 
     def assess(self, roles: Roles, sample: Sample, step: Step) -> Assessment:
         """One call of the reward on a sample: weights, and the direction of the tilt."""
@@ -124,6 +129,20 @@ class Assessment:
         share = (cap * _norm(ours) / _norm(theirs).clamp(min=1e-30)).clamp(max=1)
         linear = torch.stack([(leaf * slope).sum() for leaf, slope in zip(x, ours, strict=True)]).sum()
         return linear + pathwise(sample, self.direction, geometry, share)
+
+
+def rewarded(
+    reward: Reward | None, each: Tensor, roles: Roles, sample: Sample, geometry: Geometry, step: Step
+) -> tuple[Tensor, Mapping[str, Tensor]]:
+    """The mean of per-sample losses (B,), weighted and tilted by a reward, and what to log."""
+    if reward is None:
+        return each.mean(), {}
+    found = reward.assess(roles, sample, step)
+    return found.tilted((found.weight * each).mean(), sample, geometry, reward.cap), found.logs
+
+
+def _made(make: Callable[[], nn.Module], roles: Roles, batch: Batch) -> nn.Module:
+    return make()
 
 
 def exponential(values: Tensor, beta: Tensor | float, clip: float) -> Tensor:

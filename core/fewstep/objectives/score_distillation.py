@@ -19,7 +19,7 @@ from fewstep.objectives.corruption import Corrupted, Corruption, Segment, fresh
 from fewstep.objectives.critic import Knows, fitted, told
 from fewstep.objectives.discriminator import Adversary, per_sample
 from fewstep.objectives.ratios import DensityRatio, RatioFactor, bin_of, jensen_shannon
-from fewstep.objectives.reward import Reward
+from fewstep.objectives.reward import Reward, rewarded
 from fewstep.objectives.rollout import (
     Inputs,
     ask_teacher,
@@ -46,7 +46,6 @@ from fewstep.protocol import (
     Step,
     Tree,
     at_step,
-    pathwise,
 )
 
 
@@ -199,21 +198,16 @@ class ScoreDistillation:
             logit = self._logit(roles, process, seen, sample, real, fake)
         with torch.no_grad():
             direction = self._direction(process, seen, believed(sample), real, fake, logit)
-        found = None if self.reward is None else self.reward.assess(roles, sample, step)
-        importance = 1.0 if found is None else found.weight
-        total = pathwise(sample, direction, process.geometry, importance)
-        logs = {"direction": process.geometry.inner(direction, direction).mean().sqrt()}
+            scale = process.geometry.inner(direction, direction)
+        each = process.geometry.inner(process.geometry.coordinates(sample), direction)
+        logs = {"direction": scale.mean().sqrt()}
         if plays and logit is not None:
-            each = self._adversary.student_loss(logit)
-            total = total + at_step(self._adversary.weight, step) * (importance * each).mean()
-            logs["adversarial"] = each.detach().mean()
-        if self.reward is not None and found is not None:
-            total, logs = (
-                found.tilted(total, sample, process.geometry, self.reward.cap),
-                {**logs, **found.logs},
-            )
+            against = self._adversary.student_loss(logit)
+            each = each + at_step(self._adversary.weight, step) * against
+            logs["adversarial"] = against.detach().mean()
+        total, found = rewarded(self.reward, each, roles, sample, process.geometry, step)
         extra, of_sample = penalty(sample, self.penalties, step)
-        return Loss(total + extra, {**logs, **of_sample})
+        return Loss(total + extra, {**logs, **found, **of_sample})
 
     def _beliefs(
         self, roles: Roles, seen: Corrupted, sample: Sample, step: Step, *, graph: bool

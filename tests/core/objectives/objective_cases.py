@@ -146,11 +146,11 @@ def points(
     return Case(objective, roles, batch, frozenset(through_judges), frozenset(coupled))
 
 
-def tokens(objective: Any) -> Case:
+def tokens(objective: Any, steps: int = 2) -> Case:
     def roles() -> dict[str, nn.Module]:
         everyone = {
             "teacher": Denoiser(TokenNet(1), TOKENS, "logits"),
-            "student": FewStepTokens(TokenNet(2), TOKENS, "logits", 2),
+            "student": FewStepTokens(TokenNet(2), TOKENS, "logits", steps),
             "disc": Judge(TokenNet(4, 1)),
             "fake": Denoiser(TokenNet(3), TOKENS, "logits"),
         }

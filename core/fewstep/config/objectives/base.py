@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from fewstep.config.model import Settings, setting
+from fewstep.config.objectives.reward import RewardConfig
 from fewstep.config.times import TimesConfig
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class Judged(Settings):
     weight: WeightName = setting("one", "w(t) in x0 units")
     guidance: float | None = setting(None, "teacher's guidance scale g in u + g (c - u)", ge=0, le=200)
     penalties: dict[str, float] = setting({}, "weights of the student's own penalties, by name")
+    reward: RewardConfig | None = setting(None, "a reward beside distillation; none by default")
 
     def common(self, process: Process) -> dict[str, Any]:
         """Keyword arguments that the members of the family share."""
@@ -39,6 +41,7 @@ class Judged(Settings):
             "weight": weight_named(self.weight),
             "guidance": self.guidance,
             "penalties": dict(self.penalties),
+            "reward": None if self.reward is None else self.reward.build(),
         }
 
 
