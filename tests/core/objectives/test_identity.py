@@ -134,7 +134,7 @@ def test_with_alpha_one_no_student_is_too_wide(ratio: float) -> None:
     assert min(slopes) > 0
 
 
-def descent(objective: Any, roles: Any, steps: int = 600) -> tuple[float, float]:
+def descent(objective: Any, roles: Any, steps: int = 250) -> tuple[float, float]:
     """Where Adam leads, with exact gradients and steps that shrink."""
     batch, key = four_points()
     optimizer = torch.optim.Adam(roles["student"].parameters(), lr=0.05)
