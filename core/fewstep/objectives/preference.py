@@ -7,8 +7,9 @@ the few random steps that a few-step student really takes.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -51,6 +52,7 @@ class PairPolicy:
         student: role name; a student that draws (``logp``).
         reference: role name; a frozen copy of the student as it starts.
         reward: role name; called ``reward(x, cond) -> (B,)``.
+        make: builds the reward where the assembly offers none.
 
     Raises:
         ValueError: if the clip is not in (0, 1).
@@ -62,6 +64,7 @@ class PairPolicy:
     student: str = "student"
     reference: str = "reference"
     reward: str = "reward"
+    make: Callable[[], nn.Module] | None = None
 
     def __post_init__(self) -> None:
         """Refuse a clip that clips everything, or nothing below."""
@@ -71,10 +74,11 @@ class PairPolicy:
     @property
     def roles(self) -> Mapping[str, Role]:
         """Student, its frozen copy, and the judge of samples."""
+        default = None if self.make is None else partial(_made, self.make)
         return {
             self.student: Role(kind=Stochastic),
             self.reference: Role(kind=Stochastic, init=self.student, trainable=False),
-            self.reward: Role(kind=nn.Module, trainable=False),
+            self.reward: Role(kind=nn.Module, trainable=False, default=default),
         }
 
     @property
@@ -89,7 +93,7 @@ class PairPolicy:
     def cautions(self, roles: Roles, batch: Batch, step: Step) -> Iterator[str]:
         """A reward that prefers nothing."""
         sample = roles[self.student].sample(batch, step)
-        spread = float(roles[self.reward](sample.x, sample.cond).std())
+        spread = float(self._valued(roles, sample).std())
         if not spread > 0.0:
             yield (
                 f"the reward gives every sample of the first batch the same number (standard deviation {spread:g}); "
@@ -104,7 +108,7 @@ class PairPolicy:
             sample = rollout(roles[self.student], self.student, batch, inner, shared=False, graph=True)
             with torch.no_grad():
                 known = roles[self.reference].logp(detach_sample(sample), batch)
-                rewards.append(roles[self.reward](sample.x, sample.cond))
+                rewards.append(self._valued(roles, sample))
             ratios.append(log_probability(sample) - known)
         bound = None if self.clip is None else (math.log(1 - self.clip), math.log(1 + self.clip))
         clipped = [h if bound is None else h.clamp(*bound) for h in ratios]
@@ -117,6 +121,11 @@ class PairPolicy:
             "reward": torch.cat(rewards).mean(),
         }
         return Loss(total, logs)
+
+    def _valued(self, roles: Roles, sample: Sample) -> Tensor:
+        """(B,) of a reward that is not told which step made a sample."""
+        found: Tensor = roles[self.reward](sample.x, replace(sample.cond, index=None))
+        return found
 
 
 @dataclass(frozen=True)
@@ -202,6 +211,10 @@ def pair_loss(difference: Tensor, wins: Tensor, beta: float) -> Tensor:
     """(B, K) cross-entropy of sigmoid(beta difference) against the probability (B,) that the first wins."""
     first = wins.to(difference.dtype).unsqueeze(1)
     return -first * F.logsigmoid(beta * difference) - (1 - first) * F.logsigmoid(-beta * difference)
+
+
+def _made(make: Callable[[], nn.Module], roles: Roles, batch: Batch) -> nn.Module:
+    return make()
 
 
 def log_probability(sample: Sample) -> Tensor:

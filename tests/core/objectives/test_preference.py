@@ -12,6 +12,7 @@ from objective_toys import Listed, student_loss
 from torch import Tensor, nn
 from torch.distributions import MultivariateNormal
 
+from fewstep.config.objectives import PSOConfig
 from fewstep.engine import AssemblyError, assemble
 from fewstep.objectives import PairPolicy, PairTarget, pair_loss, preference
 from fewstep.processes import Masked, edm
@@ -81,7 +82,7 @@ def test_descent_goes_to_the_tilted_reference_and_without_a_reward_it_stays() ->
     def descend(reward: float) -> float:
         roles = {"student": Mover(FIRST), "reference": Mover(FIRST), "reward": Slope(reward)}
         optimizer = torch.optim.SGD(roles["student"].parameters(), lr=0.02)
-        for _ in range(150):
+        for _ in range(40):
             optimizer.zero_grad()
             student_loss(bradley_terry(), roles, *pairs()).total.backward()
             optimizer.step()
@@ -240,6 +241,19 @@ def test_the_reference_is_a_frozen_copy_of_the_student_as_it_starts() -> None:
     assert float(made.roles["reference"].mean.detach()) == 0.7  # type: ignore[union-attr, operator]
     assert made.roles["reference"] is not made.roles["student"]
     assert not PairPolicy().roles["reference"].trainable
+
+
+def test_a_reward_of_ones_own_code_is_built_where_the_recipe_has_none() -> None:
+    objective = PSOConfig(target="torch.nn:Identity").build(PROCESS)
+    made = assemble(objective, {"student": lambda: Mover(0.7)}, Source(), {"student": optimizer()})
+    assert isinstance(made.roles["reward"], nn.Identity)
+
+
+def test_settings_choose_the_form_and_its_customary_strength() -> None:
+    assert PSOConfig().build(PROCESS) == PairPolicy(beta=50.0, clip=0.1)
+    assert PSOConfig(mode="offline").build(PROCESS) == PairTarget(beta=200.0, discount=0.1)
+    hinge = PSOConfig(mode="offline", reference=False, margin=0.1, beta=3).build(PROCESS)
+    assert hinge == PairTarget(beta=3.0, margin=0.1, reference=None)
 
 
 def optimizer() -> Any:

@@ -23,6 +23,11 @@ class PSOConfig(Settings):
     beta: float | None = setting(
         None, "strength; none = 50 online, 200 offline", gt=0, le=10_000, paper=PAPER
     )
+    target: str | None = setting(
+        None,
+        "online: 'module:callable' that returns a torch module (x, cond) -> (B,); none = the recipe's reward",
+        pattern=r"^[\w.]+:\w+$",
+    )
     clip: float | None = setting(
         0.1, "online: ratios beyond 1 -+ clip have no gradient", gt=0, lt=1, paper=PAPER
     )
@@ -33,13 +38,15 @@ class PSOConfig(Settings):
 
     def build(self, process: Process, **fixed: Any) -> Objective:
         """The objective."""
+        from fewstep.config.teacher import attribute
         from fewstep.objectives import PairPolicy, PairTarget
 
         online = self.mode == "online"
         beta = self.beta or (50.0 if online else 200.0)
         settings: dict[str, Any] = {"beta": beta}
         if online:
-            settings |= {"clip": self.clip, "temperature": self.temperature}
+            make = None if self.target is None else attribute(self.target, "objective.target")
+            settings |= {"clip": self.clip, "temperature": self.temperature, "make": make}
         else:
             reference = "reference" if self.reference else None
             settings |= {"discount": self.discount, "margin": self.margin, "reference": reference}
