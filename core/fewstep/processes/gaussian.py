@@ -56,8 +56,10 @@ class Gaussian:
 
     def __post_init__(self) -> None:
         """A shifted grid keeps its noisy end only where no signal is left."""
+        if self.shift == 1.0:
+            return
         left = float(self.law.alpha(torch.tensor(self.t_max, dtype=torch.float64)))
-        if self.shift != 1.0 and (self.shift <= 0 or left > TINY):
+        if self.shift <= 0 or left > TINY:
             raise ValueError(
                 f"cannot shift the grid by {self.shift}: shifts are positive and need a process without signal at "
                 f"its end, where this one has alpha = {left:.3g}; use flow(), trig() or cosine()"

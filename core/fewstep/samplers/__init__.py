@@ -17,12 +17,13 @@ from fewstep.samplers.solvers import (
     renoise,
 )
 from fewstep.samplers.stack import prediction_stack
-from fewstep.samplers.student import FewStep, FewStepTokens, rule_for, student_times
+from fewstep.samplers.student import FewStep, FewStepTokens, Rule, rule_for, student_times
 
 __all__ = [
     "FewStep",
     "FewStepPolicy",
     "FewStepTokens",
+    "Rule",
     "Gamma",
     "Sde",
     "Solver",
