@@ -147,6 +147,12 @@ class ScoreIdentity:
         sample = self._sample(roles, batch, step, shared=self.share_rollout, graph=learns)
         return self._student(roles, sample, step) if learns else self._critic(roles, sample, batch, step)
 
+    def cautions(self, roles: Roles, batch: Batch, step: Step) -> Iterator[str]:
+        """What the first batch says about the reward."""
+        if self.reward is not None:
+            sample = self._sample(roles, batch, step, shared=False, graph=False)
+            yield from self.reward.cautions(roles, sample, step)
+
     def _sample(self, roles: Roles, batch: Batch, step: Step, *, shared: bool, graph: bool) -> Sample:
         sample = rollout(
             roles[self.student], self.student, batch, step, shared=shared, graph=graph, inputs=self.inputs
@@ -202,6 +208,7 @@ class SiD(ScoreIdentity):
 
     def cautions(self, roles: Roles, batch: Batch, step: Step) -> Iterator[str]:
         """Whether the student begins so wide that the gradient has the wrong sign."""
+        yield from super().cautions(roles, batch, step)
         alpha, teacher = at_step(self.alpha, step), roles[self.teacher]
         process: Any = teacher.process.on(batch.mask)
         if alpha <= 1 or not hasattr(process, "sigma"):
