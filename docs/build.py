@@ -18,8 +18,8 @@ from markdown_it.token import Token
 
 TOP = Path(__file__).resolve().parents[1]
 READING_ORDER = (
-    "index", "process", "geometry", "denoiser", "student", "objective", "plan", "keys", "engine", "runs",
-    "config", "plugins", "conformance", "cookbook", "adr/index",
+    "index", "process", "geometry", "denoiser", "student", "samplers", "objective", "objectives/index", "swapping", "ring",
+    "mutations", "plan", "keys", "engine", "runs", "config", "plugins", "conformance", "cookbook", "adr/index",
 )  # fmt: skip
 OUTSIDE = ("http://", "https://", "mailto:")
 
@@ -111,7 +111,7 @@ def navigation(page: Path, folder: Path) -> list[tuple[str, str, bool]]:
     """(name, address, whether it is this page) of the pages in reading order."""
     up = "../" * len(page.relative_to(folder).parents[:-1])
     here = page.relative_to(folder).with_suffix("").as_posix()
-    names = {"index": "fewstep", "adr/index": "decisions"}
+    names = {"index": "fewstep", "adr/index": "decisions", "objectives/index": "objectives"}
     return [(names.get(name, name), f"{up}{name}.html", name == here) for name in READING_ORDER]
 
 

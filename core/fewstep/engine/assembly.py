@@ -43,9 +43,12 @@ def assemble(
         if name in objective.roles or (avg.when == "after" and name not in make)
     }
     roles: dict[str, nn.Module] = {}
-    missing = [
-        line for name in objective.roles for line in _build(name, objective.roles, make, wanted, roles)
-    ]
+    # A role that cannot be made is asked for again by whoever starts from it; it is told once.
+    missing = list(
+        dict.fromkeys(
+            line for name in objective.roles for line in _build(name, objective.roles, make, wanted, roles)
+        )
+    )
     made = {} if missing else _defaults(objective, roles, source)
     roles |= made
     kept = {name: avg for name, avg in wanted.items() if name in roles or avg.of in roles}
@@ -54,7 +57,7 @@ def assemble(
     untold = [name for name in made if objective.roles[name].trainable and name not in mine]
     mine |= {name: _companion(name, objective, mine) for name in untold if mine}
     built = Assembly(roles, objective, source, mine, kept, accumulate=accumulate)
-    if found := missing or problems(built):
+    if found := [*missing, *_unfit(built)] if missing else problems(built):
         raise AssemblyError(found, f"{type(objective).__name__} with the roles {sorted(make)}")
     return built
 
@@ -74,7 +77,11 @@ def _build(
     if origin and (origin in asked or origin in make):
         yield from _build(origin, asked, make, averages, roles)
     if name in make:
-        roles[name] = make[name]()
+        try:
+            roles[name] = make[name]()
+        except ValueError as error:
+            yield f"role {name!r} cannot be made: {error}"
+            return
         if role.init in roles:
             copy_matching(roles[name], roles[role.init])
     elif not role.optional and origin in roles:
@@ -136,10 +143,16 @@ def problems(assembly: Assembly, key: Key | None = None) -> list[str]:
 
 def _roles(assembly: Assembly) -> Iterator[str]:
     for name, role in assembly.objective.roles.items():
-        module = assembly.roles.get(name)
-        if module is None and not role.optional:
+        if name not in assembly.roles and not role.optional:
             yield f"the objective needs a role {name!r}; there are {sorted(assembly.roles)}"
-        elif module is not None and not isinstance(module, role.kind):
+    yield from _unfit(assembly)
+
+
+def _unfit(assembly: Assembly) -> Iterator[str]:
+    """Roles that are there and are not what the objective needs."""
+    for name, role in assembly.objective.roles.items():
+        module = assembly.roles.get(name)
+        if module is not None and not isinstance(module, role.kind):
             lacks = [n for n in dir(role.kind) if not n.startswith("_") and not hasattr(module, n)]
             reason = f"it has no {', '.join(lacks)}" if lacks else f"it is a {type(module).__name__}"
             yield f"role {name!r} must be a {role.kind.__name__}, but {reason}"

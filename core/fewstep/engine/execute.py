@@ -19,7 +19,7 @@ from fewstep.engine.settings import Settings, Stopped, Watch
 from fewstep.engine.sharding import ranks
 from fewstep.engine.team import Team, fill
 from fewstep.engine.trainer import Desk, Trainer, seeded
-from fewstep.protocol import Assembly, Key, Plan, Site, Stage, Step, cautions_of, to
+from fewstep.protocol import Assembly, Cautious, Key, Plan, Site, Stage, Step, to
 
 
 def execute(
@@ -143,10 +143,12 @@ class _Run:
 
 def _cautions(team: Team, key: Key, device: str) -> list[str]:
     """What the objective warns of, seen on the first batch."""
+    if not isinstance(team.assembly.objective, Cautious):
+        return []
     asked = key.at("cautions")
     with torch.no_grad(), seeded(asked):
         batch = to(team.assembly.source.batch(0, asked), device)
-        return list(cautions_of([team.assembly.objective], team.roles, batch, Step(0, 1, asked)))
+        return list(team.assembly.objective.cautions(team.roles, batch, Step(0, 1, asked)))
 
 
 def _operated(assembly: Assembly, device: str) -> Assembly:

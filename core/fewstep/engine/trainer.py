@@ -165,8 +165,8 @@ class Trainer:
         self.seconds[phase.name] = spent + perf_counter() - begun, times + 1
 
     def _phase(self, phase: Phase, position: int, cycle: Cycle, metrics: dict[str, float] | None) -> None:
-        """One update: the gradients of all micro-batches, then the step."""
-        team, reached = self.team, False
+        """One update: the gradients of all micro-batches, then the step; none if the objective has no loss now."""
+        team, told, reached = self.team, False, False
         team.activate(phase)
         for micro in range(self.accumulate):
             if self.world > 1 and self.accumulate > 1:
@@ -177,12 +177,15 @@ class Trainer:
             # Dropout draws from the global generator, forked for the stage: tie it to the counters as well.
             seed_generators(self.seed + self.cursor.updates * self.accumulate + micro)
             for part in self._parts(phase, batch, step):
+                told = True
                 total = part.total if self.accumulate == 1 else part.total / self.accumulate
                 if total.requires_grad:
                     total.backward()
                     reached = True
                 if metrics is not None:
                     self._collect(metrics, phase.name, part)
+        if not told:  # a mixture whose terms of this phase weigh nothing yet
+            return
         if not reached:
             raise ValueError(
                 f"the loss of phase {phase.name!r} does not depend on any parameter that trains in it; "

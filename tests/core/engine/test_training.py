@@ -36,6 +36,7 @@ from fewstep.protocol import (
     Key,
     Linear,
     Loss,
+    Mix,
     Optim,
     Phase,
     Regrow,
@@ -334,6 +335,16 @@ def test_a_loss_that_reaches_nothing_says_so(tmp_path):
 
     with pytest.raises(ValueError, match="does not depend on any parameter that trains in it"):
         execute(plan(stage(Cut(), 1)), site(tmp_path))
+
+
+def test_a_phase_that_has_no_loss_yet_is_left_out(tmp_path):
+    """The critic of a term that weighs nothing yet is not stepped: weight decay alone would move it."""
+    warm = Mix({"fit": (1.0, Fit()), "duel": (Linear(0.0, 1.0), Duel())})
+    roles = {name: Generator() for name in ("student", "teacher", "fake")}
+    before = {name: [p.clone() for p in role.parameters()] for name, role in roles.items()}
+    execute(plan(stage(warm, 1, roles=roles)), site(tmp_path))
+    assert all(torch.equal(a, b) for a, b in zip(before["fake"], roles["fake"].parameters(), strict=True))
+    assert not torch.equal(before["student"][0], roles["student"].first.weight)
 
 
 class Scene(nn.Module):
