@@ -31,7 +31,6 @@ from fewstep.protocol import (
     Tree,
     at_step,
     rows,
-    with_index,
 )
 
 
@@ -118,9 +117,9 @@ class Idempotence:
 
 def again(student: Any, batch: Batch, x: Tensor, at: int = 0) -> Tensor:
     """f(x): what a few-step student makes of clean states, seen at one of its start times without noise."""
+    which = torch.full((rows(x),), at % len(student.times), device=x.device)
     t = torch.full((rows(x),), float(student.times[at]), dtype=torch.float64, device=x.device)
-    index = torch.full((rows(x),), at % len(student.times), device=x.device)
-    found: Tensor = student(at_scale(student.process, x, t), t, with_index(batch.cond, index)).x0
+    found: Tensor = student.ask(at_scale(student.process, x, t), which, batch.cond).x0
     return found
 
 

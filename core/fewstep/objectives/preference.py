@@ -33,7 +33,6 @@ from fewstep.protocol import (
     Tree,
     at_step,
     tensors,
-    with_index,
 )
 
 
@@ -192,9 +191,9 @@ class PairTarget:
         first = tensors(batch.like)[0]
         which = step.key.at("time").integers((len(first),), len(model.times)).to(first.device)
         t = torch.tensor(model.times, dtype=torch.float64, device=first.device)[which]
-        cond = with_index(batch.cond, which)
         target, own = (
-            process.geometry.distance(model(process.corrupt(x, noise, t), t, cond), Estimate(x)) for x in pair
+            process.geometry.distance(model.ask(process.corrupt(x, noise, t), which, batch.cond), Estimate(x))
+            for x in pair
         )
         found: Tensor = target - self.discount * own
         return found

@@ -81,9 +81,9 @@ def one_step(student: Stepwise, batch: Batch, step: Step) -> Sample:
     t = t.to(tensors(batch.like)[0].device)
     clean = None if index == 0 else batch.x
     xt = process.corrupt(clean, process.noise(batch, step.key.at("noise")), t)
-    cond = with_index(batch.cond, torch.full((len(t),), index, device=t.device))
-    est = student(xt, t, cond)
-    return Sample(est.x0, cond, est, (State(xt, t, est),))
+    which = torch.full((len(t),), index, device=t.device)
+    est = student.ask(xt, which, batch.cond)
+    return Sample(est.x0, with_index(batch.cond, which), est, (State(xt, t, est),))
 
 
 def detach_sample(sample: Sample) -> Sample:

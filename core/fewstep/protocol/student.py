@@ -51,7 +51,7 @@ class Stochastic(Student, Protocol):
 
 @runtime_checkable
 class Stepwise(Student, Protocol):
-    """A student that walks: a denoiser that may be asked at each of its start times."""
+    """A student that walks from start time to start time, and may be asked for a clean estimate at each."""
 
     @property
     def process(self) -> Process:
@@ -63,8 +63,8 @@ class Stepwise(Student, Protocol):
         """Decreasing start times of its steps."""
         ...
 
-    def __call__(self, xt: Tree, t: Tensor, cond: Cond | None = None) -> Estimate:
-        """Estimate of the clean state at time t."""
+    def ask(self, x: Tree, which: Tensor, cond: Cond) -> Estimate:
+        """The clean estimate for states that stand at the times of its steps ``which`` (B,)."""
         ...
 
 

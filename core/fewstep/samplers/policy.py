@@ -70,9 +70,9 @@ class FewStepPolicy(FewStep):
 
     def logp(self, sample: Sample, batch: Batch) -> Tensor:
         """(B, K - 1) of the sample's path under these weights; the last step, which is no draw, is not called."""
-        count = torch.zeros(len(sample.x), dtype=torch.int64, device=sample.x.device)
+        first = torch.zeros(len(sample.x), dtype=torch.int64, device=sample.x.device)
         estimates = [
-            self(state.x, state.t, with_index(batch.cond, count + i))
+            self(state.x, state.t, with_index(batch.cond, first + i), **self._told(state.t))
             for i, state in enumerate(sample.path[:-1])
         ]
         return self._columns(sample, batch, estimates)

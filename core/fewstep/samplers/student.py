@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from fewstep.protocol import (
     Batch,
+    Cond,
     Denoiser,
     Estimate,
     Key,
@@ -109,6 +110,16 @@ class FewStep(Denoiser):
     def resume(self, batch: Batch, step: Step, x: Tree, first: int) -> Sample:
         """The rest of a roll: from a state x that stands at ``times[first]``, however it came there."""
         return self._walk(batch, step, x, self.times, first, graph_from=first)
+
+    def ask(self, x: Tree, which: Tensor, cond: Cond) -> Estimate:
+        """The clean estimate for states at the times of its steps ``which`` (B,), told what its roll would tell."""
+        process: Any = self.process.on(cond.mask)
+        now = torch.tensor(self.times, dtype=torch.float64, device=which.device)[which]
+        clean = torch.full_like(now, self.process.t_min)
+        est = self(x, now, with_index(cond, which), **self._told(clean))
+        if self.rule in MAPS:
+            return Estimate(made_clean(process, process.jump(x, est, now, clean), clean))
+        return est
 
     def _end(self, times: Sequence[float], which: int, like: Tree) -> Tensor:
         """(B,) where a step leads: the next start time, the cleanest time after the last."""

@@ -236,3 +236,40 @@ def test_routes_pass_the_number_of_steps_on() -> None:
     batch = Batch(like=torch.zeros(2, 1), cond=Cond(torch.zeros(2, dtype=torch.int64)))
     list(sampler.with_steps(3).fn({"only": student}, batch, STEP))
     assert student.served == [3]
+
+
+# --- asking a student -------------------------------------------------------------------------------------------------
+
+
+class Mapping(nn.Module):
+    """Says the flow map of N(0, s^2) as the x0 for which DDIM leads there, and remembers what it was told."""
+
+    accepts = frozenset({"to", "guidance"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[Any] = []
+
+    def forward(self, x: Tensor, time: Tensor, cond: Cond, to: Any = None, guidance: Any = None) -> Tensor:
+        self.told.append((to, guidance, cond.index))
+        t = (4 * time.double()).exp()
+        s = (4 * to.double()).exp() if to is not None else None
+        state = x * (t.square() + edm().sigma_data ** 2).sqrt().unsqueeze(1)
+        if s is None:
+            return state * (STD**2 / (STD**2 + t.square())).unsqueeze(1)
+        ratio = ((STD**2 + s.square()) / (STD**2 + t.square())).sqrt().unsqueeze(1)
+        kept = (s / t).unsqueeze(1)
+        return (ratio - kept) * state / (1 - kept)
+
+
+@pytest.mark.parametrize("rule", ["renoise", "flow"])
+def test_a_student_is_asked_as_it_asks_itself(rule: Any) -> None:
+    student = FewStep(Mapping(), edm(), "x0", (80.0, 2.0), rule=rule, guidance=3.0)
+    batch = Batch(like=torch.zeros(3, 2, dtype=torch.float64))
+    sample = student.sample(batch, STEP)
+    last = student.ask(sample.path[1].x, torch.ones(3, dtype=torch.int64), batch.cond)
+    assert torch.allclose(last.x0, sample.x, atol=1e-12)
+    rolled, asked = student.net.told[1], student.net.told[2]
+    for a, b in zip(rolled, asked, strict=True):
+        assert (a is None and b is None) or torch.equal(a, b)
+    assert asked[1].tolist() == [3.0] * 3
