@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from objective_cases import NATURAL, points
+from objective_cases import NATURAL, PROCESS, points
 
+from fewstep.config.objectives import SCottConfig
 from fewstep.objectives import (
     Along,
     Consistency,
@@ -44,4 +45,7 @@ CASES = {
         Consistency(SegmentPairs(8, 2), ddim, states=FromTeacher(8), target=None)
     ),
     "stochastic consistency": points(Consistency(GridPairs(4), Sde(0.5, 2))),
+    "stochastic consistency with an adversary": points(
+        SCottConfig(steps=4, eta=0.8, adversarial=0.1).build(PROCESS), through_judges=("student",)
+    ),
 }

@@ -97,7 +97,17 @@ def test_a_caution_is_given_for_much_noise_alone() -> None:
     assert cautions() == []
     (told,) = cautions(eta=0.6)
     assert "eta = 0.6" in told
-    assert Consistency(solver=Sde(0.6), accompanied=True).accompanied
+    assert cautions(eta=0.6, adversarial=0.1) == []
+
+
+def test_an_adversarial_term_stands_beside_the_maps() -> None:
+    mixed = KINDS["scott"](eta=0.6, adversarial=0.1).build(edm())  # type: ignore[attr-defined]
+    assert {name: weight for name, (weight, _) in mixed.terms.items()} == {"maps": 1.0, "adversarial": 0.1}
+    assert set(mixed.roles) == {"teacher", "student", "target", "disc"}
+    assert [phase.updates for phase in mixed.phases(0)] == [("disc",), ("student",)]
+    maps = KINDS["ctm"](adversarial=0.1).build(edm())  # type: ignore[attr-defined]
+    assert set(maps.terms) == {"maps", "denoising", "adversarial"}
+    assert KINDS["tscd"](adversarial=0.1).build(edm()).terms["maps"][1].accompanied  # type: ignore[attr-defined]
 
 
 def test_the_noisy_jump_is_the_jump_and_the_posterior_at_its_ends() -> None:
