@@ -160,9 +160,13 @@ class MeanFlow:
 
         if ramp == 0.0:
             return flow
-        far = here.chart.clock - straight(here.process, r).clock
-        turned = self.derivative(mean_velocity, (here.xt, here.t), here.direction(flow))
-        return flow - scaled(turned, ramp * far)
+        clock = here.chart.clock
+        far = clock - straight(here.process, r).clock
+        # In units of the room to both ends, so that a difference never leaves the range of the process.
+        room = clock * (1 - clock).clamp(min=0.01)
+        dx, dt = here.direction(flow)
+        turned = self.derivative(mean_velocity, (here.xt, here.t), (scaled(dx, room), dt * room))
+        return flow - scaled(turned, ramp * far / room)
 
     def _flow(self, roles: Roles, here: Place, known: Tensor, gone: Tensor, step: Step) -> Tensor:
         """The velocity at t: the teacher's, that of data and noise, or the latter guided by the student."""

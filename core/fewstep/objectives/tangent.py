@@ -50,7 +50,7 @@ class Difference:
 
     def __call__(self, fn: Function, primals: Sequence[Tree], tangents: Sequence[Tree | None]) -> Tree:
         """Error O(step^2)."""
-        h = self.step or torch.finfo(tensors(primals[0])[0].dtype).eps ** (1 / 3)
+        h = self.step or _precision(primals) ** (1 / 3)
         with _plain(primals):
             ahead, behind = (fn(*_moved(primals, tangents, by)) for by in (h, -h))
         return tree_map(lambda a, b: (a - b) / (2 * h), ahead, behind)
@@ -64,18 +64,23 @@ class SemiContinuous:
     (cos h F(t) - F(t - h)) / sin h agrees with this one to O(h), the error of both.
 
     Args:
-        step: of the difference, in units of the tangents.
+        step: of the difference, in units of the tangents; None = the square root of the state's machine precision.
     """
 
-    step: float = 1e-4
+    step: float | None = None
 
     def __call__(self, fn: Function, primals: Sequence[Tree], tangents: Sequence[Tree | None]) -> Tree:
         """One forward-mode pass and a plain one; error O(step)."""
+        h = self.step or _precision(primals) ** (1 / 2)
         state, times = primals[:1], primals[1:]
         value, slope = jvp(fn, primals, (tangents[0], *(None for _ in times)))
         with _plain(primals):
-            behind = fn(*state, *_moved(times, tangents[1:], -self.step))
-        return tree_map(lambda s, v, b: s + (v - b) / self.step, slope, value, behind)
+            behind = fn(*state, *_moved(times, tangents[1:], -h))
+        return tree_map(lambda s, v, b: s + (v - b) / h, slope, value, behind)
+
+
+def _precision(primals: Sequence[Tree]) -> float:
+    return torch.finfo(tensors(primals[0])[0].dtype).eps
 
 
 @contextlib.contextmanager

@@ -273,6 +273,29 @@ def test_velocities_of_data_and_noise_teach_the_same_on_average() -> None:
     assert not torch.allclose(drawn[0], expected, atol=1e-2)
 
 
+@pytest.mark.parametrize("process", PROCESSES, ids=lambda p: type(p.law).__name__)
+def test_differences_stay_inside_the_range_at_both_of_its_ends(process: Any) -> None:
+    """Single precision, steps of half a percent: a step of fixed size would ask about times below 0."""
+    student, teacher = Learner(process, 0.9, -0.4), GaussianTeacher(process, MEAN, STD)
+    t = torch.linspace(process.t_min ** (1 / 7), process.t_max ** (1 / 7), 32, dtype=torch.float64) ** 7
+    x = process.corrupt(Key(28).normal(t[:, None]), Key(29).normal(t[:, None]), t)
+    here = Place(process, straight, x, t.clamp(process.t_min, process.t_max), Cond())
+    single = replace(here, xt=x.float())
+    with torch.no_grad():
+        for objective in (MeanFlow(At(1.0)), SCM(At(1.0))):
+            found = derived(replace(objective, derivative=Difference()), single, student, teacher)
+            exact = derived(objective, here, student, teacher)
+            assert float((found - exact).abs().max()) < 0.02 * float(exact.abs().max())
+
+
+def derived(objective: Any, here: Place, student: Any, teacher: Any) -> Tensor:
+    """The target of mean velocities half way down, or the tangent."""
+    if isinstance(objective, MeanFlow):
+        found: Tensor = objective.target(here, student, here.ask(teacher), here.t / 2, 1.0)
+        return found
+    return tangent(objective, replace(here, charting=trigonometric), student, teacher)
+
+
 def test_equal_times_are_flow_matching() -> None:
     student, x = Learner(flow(), 0.9, -0.4), Key(5).normal(torch.zeros(16, 2, dtype=torch.float64))
     objective = MeanFlow(Uniform(0.2, 0.8), same=1.0, power=0.0, teacher=None)

@@ -23,7 +23,7 @@ class Tangential(Settings):
         "semi: exact in the state, a difference in time",
     )
     step: float | None = setting(
-        None, "of a difference, in units of the path; none = by machine precision (semi: 1e-4)", gt=0, lt=1
+        None, "of a difference, in units of the path; none = by machine precision", gt=0, lt=1
     )
     warmup: int = setting(0, "until the derivative counts fully", unit="cycles", ge=0)
     guidance: float | None = setting(None, "guidance scale g in u + g (c - u)", ge=0, le=200)
@@ -36,7 +36,7 @@ class Tangential(Settings):
             return tangent.forward
         if self.derivative == "difference":
             return tangent.Difference(self.step)
-        return tangent.SemiContinuous() if self.step is None else tangent.SemiContinuous(self.step)
+        return tangent.SemiContinuous(self.step)
 
 
 class SCMConfig(Tangential):
