@@ -23,9 +23,7 @@ from fewstep.config.objectives.flow_map import (
     CTMConfig,
     ECTConfig,
     LCMConfig,
-    MLCMConfig,
     SCottConfig,
-    TSCDConfig,
 )
 from fewstep.config.objectives.forgetting import SFDConfig
 from fewstep.config.objectives.idempotent import SIGNConfig
@@ -45,6 +43,7 @@ from fewstep.config.objectives.score import (
     TDMConfig,
     VSDConfig,
 )
+from fewstep.config.objectives.segments import MLCMConfig, TSCDConfig
 from fewstep.errors import nearest
 
 _Union: TypeAlias = (
