@@ -3,6 +3,7 @@
 from fewstep.processes.chain import Chain, ddpm
 from fewstep.processes.convert import Converted
 from fewstep.processes.gaussian import Gaussian, cosine, edm, flow, trig, vp
+from fewstep.processes.heat import HeatFlow
 from fewstep.processes.laws import (
     Cosine,
     Law,
@@ -33,6 +34,7 @@ __all__ = [
     "Cosine",
     "Gaussian",
     "GeodesicFlow",
+    "HeatFlow",
     "Grid",
     "Karras",
     "Law",
