@@ -112,8 +112,8 @@ MUTATIONS: tuple[Mutation, ...] = (
         "score identity",
         "sign of the Fisher term",
         "objectives/identity.py",
-        "(1 - alpha) * geometry.inner(delta, delta)",
-        "(alpha - 1) * geometry.inner(delta, delta)",
+        "(1 - alpha) * inner(judged.delta, judged.delta)",
+        "(alpha - 1) * inner(judged.delta, judged.delta)",
         ("tests/core/objectives",),
     ),
     Mutation(

@@ -8,14 +8,45 @@ from typing import Any
 
 import numpy as np
 import torch
-from objective_toys import Listed
+from objective_toys import MEAN, STD, Listed, four_points
 from torch import Tensor, nn
 
 from fewstep.processes import Gaussian
 from fewstep.protocol import Batch, Cond, Sample, Step
 from fewstep.testing.analytic import CovarianceTeacher, Exact
+from fewstep.testing.linear import LinearStudent
 
 ALPHA, SIGMA = 0.8, 0.6
+V_P = ALPHA**2 * STD**2 + SIGMA**2
+PLAIN: dict[str, Any] = {"normalize": False}
+
+
+def fisher_weight(process: Any, t: Tensor) -> Tensor:
+    """From x0 units to scores: alpha^2 / sigma^4."""
+    return process.alpha(t).square() / process.sigma(t).pow(4)
+
+
+def weighted(mass: Tensor) -> Any:
+    return lambda process, t: fisher_weight(process, t) * mass
+
+
+class ExactRatio(nn.Module):
+    """The optimal discriminator between two Gaussians, log p_t - log q_t."""
+
+    def __init__(self, p: Any, q: Any) -> None:
+        super().__init__()
+        self.p, self.q = p, q
+
+    def forward(self, x: Tensor, t: Tensor, cond: Any) -> Tensor:
+        found: Tensor = self.p.log_prob(x) - self.q.log_prob(x)
+        return found if found.ndim == 1 else found.squeeze(-1)
+
+
+def linear_ratio(student: LinearStudent) -> ExactRatio:
+    normal = torch.distributions.Normal
+    gain, shift = student.gain.detach(), student.shift.detach()
+    v_q = ALPHA**2 * gain**2 + SIGMA**2
+    return ExactRatio(normal(ALPHA * MEAN, V_P**0.5), normal(ALPHA * shift, v_q.sqrt()))
 
 
 class MatrixStudent(nn.Module):
@@ -118,3 +149,17 @@ def rotated(stds: tuple[float, ...], seed: int = 3) -> Tensor:
         0
     ]
     return turn @ torch.diag(torch.tensor(stds).double().square()) @ turn.T
+
+
+def descent(objective: Any, roles: Any, steps: int = 250) -> tuple[float, float]:
+    """Where Adam leads, with exact gradients and steps that shrink."""
+    batch, key = four_points()
+    optimizer = torch.optim.Adam(roles["student"].parameters(), lr=0.05)
+    for i in range(steps):
+        for group in optimizer.param_groups:
+            group["lr"] = 0.05 * (1 - i / steps) ** 2 + 1e-7
+        optimizer.zero_grad()
+        phase = objective.phases(i)[-1]
+        objective.loss(phase, roles, batch, Step(i, steps, key)).total.backward()
+        optimizer.step()
+    return float(roles["student"].gain.detach()), float(roles["student"].shift.detach())

@@ -159,7 +159,7 @@ def test_a_remaining_term_that_still_asks_for_the_label_would_hold_it_back() -> 
     plain = gradients(SiD(At(ANGLE)), forgot(roles()))
     pull = gradients(forgetting(), roles(), "forget")
     for back, away in zip(plain, pull, strict=True):
-        assert float(back[FORGOTTEN].norm()) > 5 * float(away[FORGOTTEN].norm())
+        assert float(back[FORGOTTEN].norm()) > 20 * float(away[FORGOTTEN].norm())
 
 
 @pytest.mark.parametrize("inner", [SiD(At(ANGLE), alpha=1.0), SIM(At(ANGLE)), UniInstruct(At(ANGLE))])

@@ -7,11 +7,12 @@ v_0 = g_0^2 t_0^2 and v_1 = g_1^2 (v_0 + t_1^2). The best linear fake of the mix
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 import torch
+from identity_toys import gauss
 from objective_toys import At, Listed, student_loss
 from torch import Tensor, nn
 
@@ -94,8 +95,6 @@ def roles(variances: Tensor, fake: type[StepFake] = StepFake) -> dict[str, Any]:
 
 def noises(count: int = 2) -> tuple[Batch, dict[str, Tensor], Tensor]:
     """All combinations of points for the noises of start, step and judge, the same in every element; their masses."""
-    from identity_toys import gauss
-
     at, mass = gauss(count)
     points = torch.tensor(list(itertools.product(at.tolist(), repeat=3)), dtype=torch.float64)
     weight = torch.tensor(list(itertools.product(mass.tolist(), repeat=3)), dtype=torch.float64).prod(1)
@@ -107,8 +106,6 @@ def noises(count: int = 2) -> tuple[Batch, dict[str, Tensor], Tensor]:
 
 def gradient(objective: Any, made: dict[str, Any], count: int = 2) -> Tensor:
     """(2, 3): with respect to each step's gains, from samples of that step; exact for the linear fakes."""
-    from dataclasses import replace
-
     batch, values, mass = noises(count)
     weighted = replace(objective, weight=lambda process, t: mass)
     rows = []

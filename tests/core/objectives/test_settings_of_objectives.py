@@ -13,7 +13,16 @@ from pydantic import BaseModel, ValidationError
 
 from fewstep.config.objectives import KINDS, AnyObjective, SiDConfig
 from fewstep.config.times import TimesConfig
-from fewstep.objectives import Consistency, Denoising, RatioPolicy, ScoreDistillation, SiD, weights
+from fewstep.objectives import (
+    SIM,
+    Consistency,
+    Denoising,
+    RatioPolicy,
+    ScoreDistillation,
+    SiD,
+    UniInstruct,
+    weights,
+)
 from fewstep.processes import Masked, Uniform, edm, flow
 from fewstep.protocol import Key, Objective, Step
 
@@ -36,6 +45,8 @@ def built(**settings: Any) -> Any:
         ("diff-instruct", ScoreDistillation),
         ("dmd", ScoreDistillation),
         ("sid", SiD),
+        ("sim", SIM),
+        ("uni-instruct", UniInstruct),
         ("ratio-policy", RatioPolicy),
     ],
 )
