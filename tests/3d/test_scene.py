@@ -13,10 +13,11 @@ import torch
 import trimesh
 from pydantic import ValidationError
 
+from fewstep.engine import AssemblyError
 from fewstep.errors import FewstepError
 from fewstep.objectives import sds
 from fewstep.processes import Grid, vp
-from fewstep.protocol import Batch, Denoiser, Key, Phase, Step
+from fewstep.protocol import Batch, Denoiser, Key, Phase, Site, Step
 from fewstep_3d.cameras import Orbit, held_out_angles, ring, training_angles
 from fewstep_3d.data import CameraSource, ViewSource
 from fewstep_3d.field import RadianceGrid, camera_cond, surface, with_scene
@@ -24,6 +25,7 @@ from fewstep_3d.files import as_bytes, as_mesh, scene_of, write_scene
 from fewstep_3d.mesh import BUNNY, load_mesh, render_mesh, true_views
 from fewstep_3d.metrics import psnr, silhouette_overlap
 from fewstep_3d.priors import ExactPrior, MisledPrior, PriorNetwork
+from fewstep_3d.sds import recipe
 from fewstep_3d.sds.config import SDSConfig
 
 
@@ -214,3 +216,10 @@ def test_zero_and_negative_sizes_are_refused(name: str) -> None:
     for value in (0, -1):
         with pytest.raises(ValidationError, match=name):
             SDSConfig(**{name: value})
+
+
+def test_an_objective_of_step_times_is_refused_for_a_scene(tmp_path: Path) -> None:
+    plan = recipe.build(SDSConfig.model_validate({"objective": "progressive"}), Site(Key(0), tmp_path))
+    scene = next(stage for stage in plan.stages if stage.name == "scene")
+    with pytest.raises(AssemblyError, match="'student' must be a Denoiser"):
+        scene.build({"teacher": Denoiser(PriorNetwork(8), vp(), "v")})

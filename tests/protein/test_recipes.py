@@ -44,6 +44,17 @@ def test_a_backbone_student_calls_its_network_once_per_step(tmp_path: Path) -> N
     assert calls == {"student": 2, "teacher": 3, "teacher_fewstep": 2, "teacher_ode": 2}
 
 
+def test_progressive_students_teach_the_next_round_and_walk_as_they_were_taught(tmp_path: Path) -> None:
+    plan, site = tiny(tmp_path, objective={"kind": "progressive", "halvings": 2})
+    assert [stage.name for stage in plan.stages] == ["teacher", "student-4", "student"]
+    shelf = execute(plan, site)
+    last = plan.stages[-1].build(shelf)
+    assert last.roles["teacher"] is shelf["student-4"]
+    assert (len(shelf["student-4"].times), len(shelf["student"].times)) == (4, 2)
+    assert shelf["student"].rule == "ddim"
+    assert shelf["student-4"].times[::2] == shelf["student"].times
+
+
 def test_samples_of_an_asked_length_become_files_of_that_length(tmp_path: Path) -> None:
     plan, site = tiny(tmp_path)
     student = execute(plan, site)["student"]
