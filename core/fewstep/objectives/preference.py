@@ -92,11 +92,11 @@ class PairPolicy:
     def cautions(self, roles: Roles, batch: Batch, step: Step) -> Iterator[str]:
         """A reward that prefers nothing."""
         sample = roles[self.student].sample(batch, step)
-        spread = float(self._valued(roles, sample).std())
-        if not spread > 0.0:
+        values = self._valued(roles, sample)
+        if len(values) > 1 and bool((values == values[0]).all()):
             yield (
-                f"the reward gives every sample of the first batch the same number (standard deviation {spread:g}); "
-                "then no sample wins and the student learns nothing; look at the reward's input and scale"
+                f"the reward gives every sample of the first batch the same number, {float(values[0]):g}; then no sample "
+                "wins and the student learns nothing; look at the reward's input and scale"
             )
 
     def loss(self, phase: Phase, roles: Roles, batch: Batch, step: Step) -> Loss:
