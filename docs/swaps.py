@@ -45,11 +45,11 @@ def swapped(recipe: str, kind: str) -> Swap:
         setup = prepare(recipe, profile="smoke", sets=[f"objective={kind}"], device="cpu")
         plan = setup.plan()
         rehearse(plan, setup.site)
+        execute(short(plan), setup.site)
     except AssemblyError as refusal:
         return Swap(recipe, kind, tuple(refusal.problems))
     except FewstepError as refusal:
         return Swap(recipe, kind, (refusal.what.strip().splitlines()[-1].strip(),))
-    execute(short(plan), setup.site)
     return Swap(recipe, kind)
 
 
