@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,25 +30,31 @@ from fewstep.protocol import (
 
 @dataclass(frozen=True)
 class Labeled:
-    """The condition with every label replaced by one; for conditions that are integer labels (B,)."""
+    """The condition with every label replaced by one.
+
+    Args:
+        label: the one.
+        name: where the labels are, if the condition is a mapping of tensors.
+    """
 
     label: int
+    name: str = "label"
 
     def __call__(self, cond: Cond) -> Cond:
-        """The same for every row.
+        """The same label for every row.
 
         Raises:
-            ValueError: if the condition is something else.
+            ValueError: if the condition holds no integer labels (B,).
         """
-        if not isinstance(cond.data, Tensor) or cond.data.ndim != 1 or cond.data.dtype.is_floating_point:
-            found = type(cond.data).__name__
-            if isinstance(cond.data, Tensor):
-                found = f"a tensor {tuple(cond.data.shape)} of {cond.data.dtype}"
+        named = isinstance(cond.data, Mapping)
+        found = cond.data.get(self.name) if named else cond.data
+        if not isinstance(found, Tensor) or found.ndim != 1 or found.dtype.is_floating_point:
             raise ValueError(
-                f"forgetting by label needs conditions that are integer labels (B,); this recipe's are {found}. "
-                "Give the objective's forget= and override= maps from condition to condition."
+                f"forgetting by label needs integer labels, one per sample; this recipe's conditions hold {_told(cond)}. "
+                f"Name the labels (label_name is {self.name!r}), or give the objective maps from condition to condition."
             )
-        return replace(cond, data=torch.full_like(cond.data, self.label))
+        labels = torch.full_like(found, self.label)
+        return replace(cond, data={**cond.data, self.name: labels} if named else labels)
 
 
 @dataclass(frozen=True)
@@ -103,7 +110,10 @@ def without(cond: Cond, forgotten: Cond, instead: Cond) -> Cond:
     """The condition whose rows equal to the forgotten one are replaced."""
     pairs = zip(tensors(cond.data), tensors(forgotten.data), strict=True)
     same = torch.stack([(a == b).flatten(1).all(1) if a.ndim > 1 else a == b for a, b in pairs]).all(0)
-    choose = lambda own, other: torch.where(spread(same, own), other, own)  # noqa: E731
+
+    def choose(own: Any, other: Any) -> Any:
+        return torch.where(spread(same, own), other, own) if isinstance(own, Tensor) else own
+
     return replace(cond, data=tree_map(choose, cond.data, instead.data))
 
 
@@ -125,3 +135,11 @@ def _term(
     )
     for part in parts(objective.loss(phase, roles, batch, apart)):
         yield Loss(weight * part.total, {f"{name}/{key}": value for key, value in part.logs.items()})
+
+
+def _told(cond: Cond) -> str:
+    """What a condition holds, in words."""
+    tell = lambda x: f"{tuple(x.shape)} of {x.dtype}" if isinstance(x, Tensor) else type(x).__name__  # noqa: E731
+    if isinstance(cond.data, Mapping):
+        return ", ".join(f"{name}: {tell(leaf)}" for name, leaf in cond.data.items())
+    return tell(cond.data)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from fewstep.config.objectives import KINDS
 from fewstep.objectives import SIM, Forgetting, Labeled, SiD, UniInstruct
+from fewstep.objectives.forgetting import without
 from fewstep.processes import edm
 from fewstep.protocol import Batch, Cond, Euclidean, Key, Sample, Step, parts, spread
 from fewstep.testing.analytic import Exact
@@ -195,7 +196,24 @@ def test_the_settings_must_say_what_is_forgotten() -> None:
     assert made.reads == {"cond"}
 
 
-@pytest.mark.parametrize("data", [None, torch.zeros(4, 2), torch.zeros(4), {"label": torch.zeros(4).long()}])
-def test_conditions_that_are_no_labels_are_refused_with_the_reason(data: Any) -> None:
-    with pytest.raises(ValueError, match="integer labels"):
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (None, "NoneType"),
+        (torch.zeros(4, 2).long(), r"\(4, 2\) of torch.int64"),
+        (torch.zeros(4), r"\(4,\) of torch.float32"),
+        ({"kind": torch.zeros(4).long()}, "kind: .*int64"),
+    ],
+)
+def test_conditions_without_labels_are_refused_with_what_they_hold(data: Any, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
         Labeled(1)(Cond(data=data))
+
+
+def test_labels_may_be_one_part_of_the_condition() -> None:
+    cond = Cond(data={"kind": torch.tensor([0, 1, 1]), "size": torch.tensor([5.0, 6.0, 7.0])})
+    forgotten, safe = Labeled(1, "kind")(cond), Labeled(2, "kind")(cond)
+    assert forgotten.data["kind"].tolist() == [1, 1, 1]
+    kept = without(cond, forgotten, safe)
+    assert kept.data["kind"].tolist() == [0, 2, 2]
+    assert kept.data["size"].tolist() == [5.0, 6.0, 7.0]

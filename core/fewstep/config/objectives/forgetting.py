@@ -19,6 +19,7 @@ class SFDConfig(WithAlpha):
     kind: Literal["sfd"] = setting("sfd", "score forgetting distillation", paper="Chen et al. 2024")
     forget: int = setting(-1, "label to be forgotten; must be given", ge=-1)
     override: int = setting(-1, "label whose law takes its place; must be given", ge=-1)
+    label_name: str = setting("label", "where the labels are, if the recipe's conditions have several parts")
     forget_weight: float = setting(0.01, "weight of the forgetting term", ge=0, paper="Chen et al. 2024")
 
     @model_validator(mode="after")
@@ -26,7 +27,7 @@ class SFDConfig(WithAlpha):
         if min(self.forget, self.override) < 0:
             raise ValueError(
                 "sfd must know what to forget: set objective.forget to a label and objective.override to the label "
-                "whose law takes its place; the recipe's conditions must be integer labels, one per sample"
+                "whose law takes its place; the recipe's conditions must hold integer labels, one per sample"
             )
         if self.forget == self.override:
             raise ValueError(f"label {self.forget} cannot take its own place; choose another override")
@@ -37,4 +38,5 @@ class SFDConfig(WithAlpha):
         from fewstep.objectives import Forgetting, Labeled, SiD
 
         objective = SiD(**{**self.common(process), **fixed})
-        return Forgetting(objective, Labeled(self.forget), Labeled(self.override), self.forget_weight)
+        forget, override = (Labeled(label, self.label_name) for label in (self.forget, self.override))
+        return Forgetting(objective, forget, override, self.forget_weight)
