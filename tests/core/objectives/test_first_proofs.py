@@ -32,6 +32,7 @@ from fewstep.protocol import (
     Denoiser,
     Estimate,
     Euclidean,
+    Flow,
     Key,
     Loss,
     Mix,
@@ -105,7 +106,7 @@ def test_mixing_two_beginnings_of_one_student_is_refused() -> None:
 
 def test_consistency_and_matching_mix_over_one_student() -> None:
     mix = Mix({"consistency": (100.0, Consistency(target=None)), "matching": (1.0, dmd(At(1.0)))})
-    assert mix.roles["student"] == Role(Student, init="teacher")
+    assert mix.roles["student"] == Role(Student, init="teacher", process=Flow)
     assert [phase.name for phase in mix.phases(0)] == ["critic", "student"]
 
 

@@ -63,6 +63,17 @@ def events(law: str, rows: int = 24) -> Tensor:
     return drawn(rows, 1 if law == "mixture" else 3)
 
 
+def test_rearranging_a_mixture_has_the_quoted_values() -> None:
+    process = edm(sigma_min=1e-3, sigma_max=15.0)
+    x = torch.arange(-25.0, 26.0, 5.0, dtype=torch.float64)[:, None]
+    t, s = (torch.full((len(x),), level, dtype=torch.float64) for level in (15.0, 1e-3))
+    quoted = [
+        -2.511849, -2.273157, -1.987532, -1.552974, 0.949070, 1.253199,
+        1.454659, 1.625992, 1.783437, 1.933239, 2.078386,
+    ]  # fmt: skip
+    assert two_bumps(process).flow_map(x, t, s).squeeze(1).tolist() == pytest.approx(quoted, abs=1e-6)
+
+
 def trajectory_slope(teacher: Any, x: Tensor, bend: float = 0.0, solver: Any = None, **kind: Any) -> float:
     """Gradient of a student that is the exact map, bent; its target is the exact map bent as much."""
     student, target = Mapped(teacher, bend), Mapped(teacher, bend)
