@@ -69,14 +69,15 @@ class ODE:
         The first of its states is the noise as the student itself scales it, at times[0].
         """
         process = teacher.process.on(cond.mask)
-        grid = self.grid(process, times)
         device, count = tensors(noise)[0].device, rows(noise)
-        start = process.corrupt(None, noise, grid[0].to(device).expand(count))
-        first = torch.full((count,), times[0] if times else process.t_max, dtype=torch.float64, device=device)
-        shown = {times[0]: process.corrupt(None, noise, first)} if times else {}
+
+        def begun(t: float) -> Tree:
+            return process.corrupt(None, noise, torch.full((count,), t, dtype=torch.float64, device=device))
+
+        grid = self.grid(process, times)
+        end, shown = begun(float(grid[0])), {t: begun(t) for t in times[:1]}
         model = teacher if self.guidance is None else _Guiding(teacher, self.guidance)
-        end = start
-        states = self.solver(model, start, grid, replace(cond, index=None), key=None)
+        states = self.solver(model, end, grid, replace(cond, index=None), key=None)
         for at, state in zip([*grid.tolist()[1:], 0.0], states, strict=True):
             end = state.x
             if at in times[1:]:

@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 import torch
+from objective_toys import At, Listed
 from torch import Tensor, nn
 
 from fewstep.config.objectives.pairs import ODEPairsConfig
 from fewstep.engine import AssemblyError, assemble, execute
 from fewstep.engine.pairs import MakePairs, PairSource
-from fewstep.objectives import ODE, Pairs, l1
+from fewstep.objectives import ODE, Pairs, dmd, l1
 from fewstep.processes import Masked, edm, flow, trig, vp
 from fewstep.protocol import (
     Batch,
@@ -25,17 +26,19 @@ from fewstep.protocol import (
     Estimate,
     Group,
     Key,
+    Mix,
     Optim,
     Plan,
     Site,
     Stage,
     State,
     Step,
+    parts,
     with_index,
 )
 from fewstep.samplers import FewStep, ddim, euler, heun
 from fewstep.testing.analytic import CovarianceTeacher, GaussianTeacher, MixtureTeacher
-from fewstep.testing.linear import LinearStudent
+from fewstep.testing.linear import LinearFake, LinearStudent
 
 MEAN, STD = 0.7, 0.6
 PROCESSES = {"edm": edm(sigma_max=10.0), "flow": flow(), "trig": trig(), "vp": vp()}
@@ -231,12 +234,30 @@ def test_training_on_pairs_moves_a_student_to_the_teachers_law() -> None:
     process = edm(sigma_max=5.0)
     roles = {"teacher": GaussianTeacher(process, MEAN, STD), "student": LinearStudent(process, 1.5, -1.0)}
     optimizer = torch.optim.Adam(roles["student"].parameters(), lr=0.08)
-    for i in range(70):
+    for i in range(100):
         optimizer.zero_grad()
         lossof(Pairs(ODE(heun, 12)), roles, blank(32, 1), Key(i)).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     assert float(roles["student"].gain.detach()) == pytest.approx(linear_map(process)[0], rel=0.05)
     assert float(roles["student"].shift.detach()) == pytest.approx(linear_map(process)[1], rel=0.05)
+
+
+def test_pairs_are_a_term_beside_distribution_matching() -> None:
+    """The regression of DMD (Yin et al. 2024 eq. 9): at the teacher's law only pairs know which noise goes where."""
+    process = trig(sigma_data=1.0)
+    teacher = GaussianTeacher(process, MEAN, STD)
+    both = Mix({"match": (1.0, dmd(At(0.6))), "pairs": (0.25, Pairs(ODE(exactly)))})
+    assert [phase.name for phase in both.phases(0)] == ["critic", "student"]
+
+    def slope(gain: float) -> float:
+        student = LinearStudent(process, gain, MEAN)
+        roles = {"teacher": teacher, "student": student, "fake": LinearFake(process, student)}
+        key = Listed(0, values={"noise": blank().like + 1.0})
+        losses = parts(both.loss(both.phases(0)[-1], roles, blank(), Step(0, 10, key)))
+        return float(torch.autograd.grad(sum(part.total for part in losses), student.gain)[0])
+
+    assert abs(slope(STD)) < 1e-6
+    assert slope(-STD) == pytest.approx(0.25 * 2 * -2 * STD, rel=1e-2)
 
 
 @pytest.mark.parametrize(("solver", "calls"), [(heun, 11), (euler, 6), (ddim, 6)])
