@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, Self
+
 from torch import Tensor
 
 from fewstep.processes.gaussian import Gaussian
@@ -36,6 +38,11 @@ class Converted(Denoiser):
         self.strict = strict
 
     base: Denoiser
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        """Moves and casts reach the base, which may hold more than its network: formulas keep buffers."""
+        self.base._apply(fn, recurse)
+        return self
 
     @property
     def accepts(self) -> frozenset[str]:

@@ -124,6 +124,16 @@ def test_a_converted_network_speaks_the_published_preconditioning() -> None:
     assert torch.allclose(view(x, t).x0, expected, atol=1e-12)
 
 
+@pytest.mark.parametrize("name", PROCESSES)
+def test_forward_mode_goes_through_a_conversion(name: str) -> None:
+    """Continuous-time objectives differentiate along the path: state and time together."""
+    view, t = Converted(ring(PROCESSES[name]), trig()), torch.full((4,), 0.8, dtype=torch.float64)
+    x, change, h = draw(4, 2), draw(4, 2, seed=1), 1e-6
+    _, forward = torch.func.jvp(lambda x, t: view(x, t).x0, (x, t), (change, torch.ones_like(t)))
+    measured = (view(x + h * change, t + h).x0 - view(x - h * change, t - h).x0) / (2 * h)
+    assert torch.allclose(forward, measured, atol=1e-7)
+
+
 def test_a_flow_map_stays_one() -> None:
     """An estimate told ``to`` lands, converted, where the base lands: jumps keep the predicted noise."""
     a, b = trig(), flow()
@@ -149,6 +159,14 @@ def test_masks_and_guidance_are_respected() -> None:
     guided = Guided(Denoiser(net, flow(), "x0"), 3.0, lambda cond: cond)
     xt, t = state(vp(), draw(5, 2), draw(5, 2, seed=1))
     assert torch.allclose(Converted(guided, vp())(xt, t).x0, guided(*carried(vp(), xt, t, flow())).x0)
+
+
+def test_casts_reach_the_base_and_its_network_is_registered_once() -> None:
+    view = Converted(ring(flow()), trig()).float()
+    assert view.base.means.dtype == torch.float32
+    plain = Denoiser(nn.Linear(2, 2), flow(), "x0")
+    assert set(Converted(plain, trig()).state_dict()) == set(plain.state_dict())
+    assert Converted(plain, trig()).double().net.weight.dtype == torch.float64
 
 
 def test_a_time_per_position_is_legal() -> None:

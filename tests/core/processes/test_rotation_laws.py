@@ -25,9 +25,9 @@ from fewstep.protocol import (
     Sample,
     pathwise,
 )
-from fewstep.samplers import ddim, heun
+from fewstep.samplers import FewStep, ddim, heun
 from fewstep.testing.checks import run_checks
-from fewstep.testing.components import check_process
+from fewstep.testing.components import check_process, check_student
 from fewstep.testing.rotations import RotationTeacher, log_density
 
 PROCESS = GeodesicFlow()
@@ -140,6 +140,14 @@ def test_solvers_and_gradients_run_on_frames(solver: Any) -> None:
     score.backward()
     assert float(denoiser.net.turn.weight.grad.abs().max()) > 0
     assert bool(torch.isfinite(denoiser.net.turn.weight.grad).all())
+
+
+@pytest.mark.parametrize("rule", ["renoise", "ddim", "posterior"])
+def test_few_step_students_run_on_frames(rule: Any) -> None:
+    process, batch = frames()
+    student = FewStep(Frames(), process, "flow", (1.0, 0.6, 0.2), rule)
+    broken = [o for o in run_checks(check_student(student, batch)) if not o.ok]
+    assert not broken, broken
 
 
 def test_about_one_axis_the_flow_is_addition_of_angles() -> None:

@@ -27,7 +27,9 @@ from fewstep.processes import (
     trig,
     vp,
 )
-from fewstep.protocol import Key, Step
+from fewstep.protocol import Batch, Key, Step
+from fewstep.testing.checks import run_checks
+from fewstep.testing.components import check_process
 
 PROCESSES = {
     "vp": vp(),
@@ -54,6 +56,13 @@ def test_every_law_knows_the_time_of_a_ratio(name: str) -> None:
     t = inside(process)
     found = process.law.time_of_ratio(process.sigma(t) / process.alpha(t))
     assert torch.allclose(found, t, rtol=1e-11, atol=1e-13)
+
+
+@pytest.mark.parametrize("name", PROCESSES)
+def test_every_row_obeys_the_laws_of_processes(name: str) -> None:
+    x = Key(2).normal(torch.zeros(4, 3))
+    broken = [o for o in run_checks(check_process(PROCESSES[name], Batch(x, x))) if not o.ok]
+    assert not broken, broken
 
 
 @pytest.mark.parametrize("name", ["flow", "trig", "cosine", "terminal"])
