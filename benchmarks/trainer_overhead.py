@@ -25,7 +25,7 @@ from fewstep.engine.checkpoint import Cursor
 from fewstep.engine.team import Team
 from fewstep.engine.trainer import Desk, Trainer
 from fewstep.objectives import Denoising
-from fewstep.objectives.score_distillation import dmd
+from fewstep.objectives.score_methods import dmd
 from fewstep.processes import LogNormal, edm
 from fewstep.protocol import Assembly, Batch, Cond, Denoiser, Group, Key, Objective, Optim, Stage, Step, parts
 from fewstep.samplers import FewStep

@@ -44,20 +44,12 @@ from fewstep.objectives.pairs_of_times import (
 from fewstep.objectives.preference import PairPolicy, PairTarget, pair_loss, preference
 from fewstep.objectives.progressive import Progressive, halved
 from fewstep.objectives.ratio_policy import RatioPolicy, advantage
-from fewstep.objectives.rcm import rcm
-from fewstep.objectives.scm import SCM, LogVariance
 from fewstep.objectives.ratios import DensityRatio
+from fewstep.objectives.rcm import rcm
 from fewstep.objectives.reward import Reward
-from fewstep.objectives.score_distillation import (
-    ScoreDistillation,
-    diff_instruct,
-    dmd,
-    dmd2,
-    f_distill,
-    sds,
-    tdm,
-    vsd,
-)
+from fewstep.objectives.scm import SCM, LogVariance
+from fewstep.objectives.score_distillation import ScoreDistillation
+from fewstep.objectives.score_methods import diff_instruct, dmd, dmd2, f_distill, sds, tdm, vsd
 from fewstep.objectives.tangent import Difference, SemiContinuous, jvp
 from fewstep.objectives.weights import Weight, min_snr
 

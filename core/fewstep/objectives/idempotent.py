@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fewstep.objectives.discriminator import reference_of
 from fewstep.objectives.rollout import rollout
-from fewstep.objectives.score_distillation import dmd
+from fewstep.objectives.score_methods import dmd
 from fewstep.processes import Gaussian, TimeLaw, at_scale
 from fewstep.protocol import (
     Batch,

@@ -6,7 +6,7 @@ With D_f = E_q[f(p / q)], d D_f / dx = E_q[f''(r) r^2 (score_q - score_p)]: one 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -93,6 +93,21 @@ class DensityRatio:
     def unbounded(self) -> bool:
         """Whether h grows without end where the two laws do not overlap, and nothing clips it."""
         return self.clip is None and self.factor in (neyman, pearson)
+
+    def cautions(self, t: Tensor, process: Process) -> Iterator[str]:
+        """What a batch at these times says about clip and bins."""
+        if self.unbounded:
+            yield (
+                f"h(r) of {getattr(self.factor, '__name__', 'this divergence')} grows without end where student and "
+                "teacher do not overlap, which is where training begins; only exp(+-10) bounds r. Give clip=(0.1, 20)."
+            )
+        used = len(bin_of(t, process, self.bins).unique())
+        if self.normalize == "bins" and len(t) / used < 4:
+            yield (
+                f"the ratio is divided by its mean in each of {self.bins} bins of times, and the {len(t)} samples of a "
+                f"batch fall into {used} of them: a sample alone in its bin always gets 1, which is plain score "
+                "distillation. Use a larger batch, fewer bins, or normalize='batch'."
+            )
 
 
 def bin_of(t: Tensor, process: Process, bins: int) -> Tensor:

@@ -15,7 +15,7 @@ from fewstep.objectives.flow_map import Consistency
 from fewstep.objectives.pair_solvers import ddim
 from fewstep.objectives.pairs_of_times import GridPairs
 from fewstep.objectives.scm import SCM, rcm_pull
-from fewstep.objectives.score_distillation import dmd
+from fewstep.objectives.score_methods import dmd
 from fewstep.objectives.tangent import Derivative, forward
 from fewstep.objectives.weights import one
 from fewstep.processes import TimeLaw

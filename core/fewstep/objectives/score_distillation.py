@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from fewstep.objectives.corruption import Corrupted, Corruption, Segment, fresh
 from fewstep.objectives.critic import Knows, fitted, told
 from fewstep.objectives.discriminator import Adversary, per_sample
-from fewstep.objectives.ratios import DensityRatio, RatioFactor, bin_of, jensen_shannon
+from fewstep.objectives.ratios import DensityRatio
 from fewstep.objectives.reward import Reward, rewarded
 from fewstep.objectives.rollout import (
     Inputs,
@@ -30,7 +30,7 @@ from fewstep.objectives.rollout import (
     rollout,
     student_role,
 )
-from fewstep.objectives.weights import Weight, customary, dreamfusion, min_snr, normalizer, one, scaled
+from fewstep.objectives.weights import Weight, customary, normalizer, one, scaled
 from fewstep.processes import TimeLaw
 from fewstep.protocol import (
     Batch,
@@ -150,7 +150,9 @@ class ScoreDistillation:
         """What the first batch says about ratio, segments and reward."""
         sample = self._sample(roles, batch, step, shared=False, graph=False)
         if self.ratio is not None:
-            yield from self._ratio_cautions(roles, sample, step)
+            process = roles[self.teacher].process.on(sample.mask)
+            seen = self.corruption(process, sample, self.times, step, step.key.at("judge"))
+            yield from self.ratio.cautions(seen.t, process)
         if isinstance(self.corruption, Segment) and getattr(roles[self.student], "pick", "random") == "last":
             yield (
                 "the student's training samples all come from its last step, so only the last segment of its path is "
@@ -258,24 +260,6 @@ class ScoreDistillation:
             weight = weight * _like(self.ratio(logit, seen.t, process), weight)
         return scaled(process.geometry.difference(fake, real, seen.xt), weight)
 
-    def _ratio_cautions(self, roles: Roles, sample: Sample, step: Step) -> Iterator[str]:
-        if self.ratio is None:
-            return
-        if self.ratio.unbounded:
-            yield (
-                f"h(r) of {self.ratio.factor.__name__} grows without end where student and teacher do not overlap, which is "
-                "where training begins; only exp(+-10) bounds r. Give clip=(0.1, 20)."
-            )
-        process = roles[self.teacher].process.on(sample.mask)
-        t = self.corruption(process, sample, self.times, step, step.key.at("judge")).t
-        used = len(bin_of(t, process, self.ratio.bins).unique())
-        if self.ratio.normalize == "bins" and len(t) / used < 4:
-            yield (
-                f"the ratio is divided by its mean in each of {self.ratio.bins} bins of times, and the {len(t)} samples of "
-                f"a batch fall into {used} of them: a sample alone in its bin always gets 1, which is plain score "
-                "distillation. Use a larger batch, fewer bins, or normalize='batch'."
-            )
-
     @property
     def _adversary(self) -> Adversary:
         if self.adversary is None:
@@ -291,42 +275,6 @@ def critic_phases(
     if not critics:
         return last
     return (Phase("critic", critics, builds=(student,) if shared else ()),) * updates + last
-
-
-def sds(times: TimeLaw, **settings: Any) -> ScoreDistillation:
-    """Score distillation sampling: no fake; w = sigma^2 on the noise estimate (Poole et al. 2023 eq. 3)."""
-    return ScoreDistillation(times, **{"weight": dreamfusion, "fake": None, **settings})
-
-
-def vsd(times: TimeLaw, **settings: Any) -> ScoreDistillation:
-    """Variational score distillation: SDS with a fake (Wang et al. 2023 eq. 9)."""
-    return ScoreDistillation(times, **{"weight": dreamfusion, **settings})
-
-
-def diff_instruct(times: TimeLaw, **settings: Any) -> ScoreDistillation:
-    """Diff-Instruct: weight 1 in x0 units, as its authors train (Luo et al. 2023 algorithm 1)."""
-    return ScoreDistillation(times, **{"weight": one, **settings})
-
-
-def dmd(times: TimeLaw, **settings: Any) -> ScoreDistillation:
-    """Distribution matching: each sample's direction over mean |x - D_teacher| (Yin et al. 2024 eq. 7-8)."""
-    return ScoreDistillation(times, **{"weight": one, "normalize": True, **settings})
-
-
-def dmd2(times: TimeLaw, **settings: Any) -> ScoreDistillation:
-    """DMD2: five updates of the critics for one of the student, and a discriminator (Yin et al. 2024 sec. 4.2-4.3)."""
-    adversary = Adversary(weight=3e-3, disc_weight=1e-2, features_of="fake")
-    return dmd(times, **{"critic_updates": 5, "adversary": adversary, **settings})
-
-
-def f_distill(times: TimeLaw, factor: RatioFactor = jensen_shannon, **settings: Any) -> ScoreDistillation:
-    """DMD2 whose directions are weighted by h(r) of any f-divergence (Xu et al. 2025 eq. 6)."""
-    return dmd2(times, **{"ratio": DensityRatio(factor), **settings})
-
-
-def tdm(times: TimeLaw, **settings: Any) -> ScoreDistillation:
-    """Trajectory distribution matching: the states of a deterministic path, step by step (Luo et al. 2025 eq. 7)."""
-    return dmd(times, **{"corruption": Segment(), "fake_weight": min_snr(), **settings})
 
 
 def _like(per_sample: Tensor, weight: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fewstep.objectives import SiD
-from fewstep.objectives.score_distillation import dmd
+from fewstep.objectives.score_methods import dmd
 from fewstep.processes import LogNormal, edm
 from fewstep.protocol import (
     Assembly,
