@@ -23,9 +23,11 @@ from objective_toys import (
     linear_gradient,
     unit_process,
 )
+from pydantic import ValidationError
 from test_ratios import ROWS, ExactRatio, normals
 from torch import Tensor, nn
 
+from fewstep.config.objectives import KINDS
 from fewstep.engine import AssemblyError, assemble
 from fewstep.objectives import Adversarial, Adversary, FeatureHead, Readout, dmd2, tdm
 from fewstep.protocol import Batch, Cond, Denoiser, Group, Key, Optim, Roles, Step
@@ -264,3 +266,36 @@ def test_a_head_averages_over_real_positions_alone() -> None:
     assert not torch.allclose(disc((features,), t, Cond())[:1], short)
     with pytest.raises(ValueError, match="do not fit the mask"):
         disc((features[:, :2],), t, Cond(mask=mask))
+
+
+def test_settings_reach_the_objectives_and_keep_their_own_defaults() -> None:
+    found: Any = KINDS["dmd2"](adversary={"features_of": "teacher"}).build(PROCESS)
+    assert (found.adversary.features_of, found.adversary.weight) == ("teacher", 3e-3)
+    assert (found.adversary.disc_weight, found.critic_updates) == (1e-2, 5)
+    assert "disc" not in KINDS["dmd2"](adversary=None).build(PROCESS).roles
+    ladd: Any = KINDS["ladd"](adversary={"r1": 0.1, "reference": "teacher"}, inputs="data").build(PROCESS)
+    assert (ladd.adversary.features_of, ladd.adversary.weight) == ("teacher", 1.0)
+    assert ladd.reads == {"x", "extra.teacher"}
+    ratio: Any = KINDS["f-distill"](divergence="neyman", clip=None, bins=4).build(PROCESS)
+    assert ratio.ratio.unbounded
+    assert ratio.ratio.bins == 4
+    path: Any = KINDS["tdm"](reach="segment").build(PROCESS)
+    assert path.corruption.reach == "segment"
+    assert path.roles["student"].having == {"rule": "ddim"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        ("dmd", {"reward": {}}),
+        ("dmd", {"reward": {"tilt": 1.0, "target": "no colon"}}),
+        ("ladd", {"weight": "edm"}),
+        ("ladd", {"adversary": {"features_of": "fake"}}),
+        ("f-distill", {"adversary": None}),
+        ("f-distill", {"divergence": "total-variation"}),
+        ("dmd2", {"adversary": {"smoothing": 0.5}}),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(kind: str, settings: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        KINDS[kind](**settings)

@@ -12,13 +12,18 @@ if TYPE_CHECKING:
     from fewstep.protocol import Objective, Process
 
 
+FEATURES = (
+    "whose activations the discriminator reads, where that network offers features; none, or a network without: a copy "
+    "of the teacher's network that reads states"
+)
+
+
 class AdversaryConfig(Settings):
     """A discriminator beside, or in place of, a fake."""
 
     features_of: Literal["teacher", "fake"] | None = setting(
         None,
-        "whose activations the discriminator reads, where that network offers features; none, or a network without: a "
-        "copy of the teacher's network that reads states",
+        FEATURES,
     )
     features: tuple[int, ...] = setting((0,), "indices of those activations", min_length=1)
     weight: float = setting(1.0, "weight of the student's adversarial loss", ge=0)
@@ -41,6 +46,30 @@ class AdversaryConfig(Settings):
         return Adversary(**given, reference="x" if self.reference == "data" else "extra.teacher")
 
 
+class BesideConfig(AdversaryConfig):
+    """A discriminator beside a fake."""
+
+    features_of: Literal["teacher", "fake"] | None = setting(
+        "fake",
+        FEATURES,
+    )
+    weight: float = setting(
+        3e-3, "weight of the student's adversarial loss", ge=0, paper="Yin et al. 2024 DMD2"
+    )
+    disc_weight: float = setting(
+        1e-2, "weight of the discriminator's loss beside the fake's", gt=0, paper="Yin et al. 2024 DMD2"
+    )
+
+
+class AloneConfig(AdversaryConfig):
+    """A discriminator on a teacher's features, without a fake."""
+
+    features_of: Literal["teacher"] | None = setting(
+        "teacher",
+        FEATURES,
+    )
+
+
 class LADDConfig(Judged):
     """A discriminator alone."""
 
@@ -49,7 +78,7 @@ class LADDConfig(Judged):
     )
     weight: Literal["one"] = setting("one", "has no meaning here: a discriminator weighs times by itself")
     guidance: None = setting(None, "has no meaning here: the teacher's estimate is not used")
-    adversary: AdversaryConfig = setting(AdversaryConfig(features_of="teacher"), "the discriminator")
+    adversary: AloneConfig = setting(AloneConfig(), "the discriminator")
     critic_updates: int = setting(
         5, "discriminator updates before each student update", unit="updates", ge=1, le=100
     )

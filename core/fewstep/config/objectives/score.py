@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from fewstep.config.model import setting
-from fewstep.config.objectives.adversarial import AdversaryConfig
+from fewstep.config.objectives.adversarial import BesideConfig
 from fewstep.config.objectives.base import Judged, Learned, WeightName
 
 if TYPE_CHECKING:
@@ -89,8 +89,8 @@ class DMD2Config(Learned):
         le=100,
         paper="Yin et al. 2024 DMD2",
     )
-    adversary: AdversaryConfig | None = setting(
-        AdversaryConfig(features_of="fake", weight=3e-3, disc_weight=1e-2),
+    adversary: BesideConfig | None = setting(
+        BesideConfig(),
         "the discriminator; none = the two time scales alone",
         paper="Yin et al. 2024 DMD2 eq. 4",
     )
@@ -115,8 +115,8 @@ class FDistillConfig(DMD2Config):
     kind: Literal["f-distill"] = setting(  # type: ignore[assignment]
         "f-distill", "distribution matching under any f-divergence", paper="Xu et al. 2025 eq. 6"
     )
-    adversary: AdversaryConfig = setting(
-        AdversaryConfig(features_of="fake", weight=3e-3, disc_weight=1e-2),
+    adversary: BesideConfig = setting(
+        BesideConfig(),
         "the discriminator, whose logit is the density ratio",
     )
     divergence: Literal[
