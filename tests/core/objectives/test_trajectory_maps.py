@@ -35,7 +35,7 @@ from fewstep.objectives import (
     heun,
 )
 from fewstep.objectives.pairs_of_times import segment_edges
-from fewstep.processes import Gaussian, edm, flow, trig, vp
+from fewstep.processes import Gaussian, Product, edm, flow, trig, vp
 from fewstep.protocol import Batch, Cond, Denoiser, Estimate, Key, Mix, Step
 from fewstep.samplers import FewStep, rule_for
 from fewstep.testing.analytic import CovarianceTeacher, GaussianTeacher
@@ -254,6 +254,30 @@ def test_a_student_walks_the_segments_that_are_left() -> None:
     assert rule_for(one.objective, "renoise") == "renoise"
 
 
+def test_states_of_several_leaves_land_leaf_by_leaf() -> None:
+    process = edm()
+    both, gains = Product({"a": process, "b": process}), segment_gains(process, 8, 2)
+    leaf, bent = Table(process, process.grid(8), gains), Table(process, process.grid(8), gains * 1.01)
+
+    class Leaves(Denoiser):
+        def forward(self, xt: Any, t: Tensor, cond: Cond | None = None, **asked: Any) -> Estimate:
+            return Estimate({"a": self.first(xt["a"], t).x0, "b": leaf(xt["b"], t).x0})
+
+    class Teacher(Denoiser):
+        def forward(self, xt: Any, t: Tensor, cond: Cond | None = None, **asked: Any) -> Estimate:
+            return Estimate({name: GaussianTeacher(process, 0.0, STD)(x, t).x0 for name, x in xt.items()})
+
+    found = []
+    for first in (leaf, bent):
+        student = Leaves(nn.Identity(), both, "x0")
+        student.first = first
+        roles = {"teacher": Teacher(nn.Identity(), both, "x0"), "student": student}
+        x = {"a": drawn(16, 2), "b": drawn(16, 3)}
+        found.append(value(run(Consistency(SegmentPairs(8, 2), ddim, target=None), roles, x)))
+    assert found[0] < 1e-20
+    assert found[1] > 1e-6
+
+
 def test_rolling_over_the_edges_multiplies_the_segments() -> None:
     process = edm()
     gains = segment_gains(process, 8, 2)
@@ -299,6 +323,7 @@ def test_the_teachers_states_are_used_and_no_data_is_read() -> None:
     process = edm()
     objective = KINDS["mlcm"](segments=(1,)).build(process)  # type: ignore[attr-defined]
     assert objective.reads == frozenset()
+    assert KINDS["mlcm"](walk=4).build(process).states == FromTeacher(4, ddim)  # type: ignore[attr-defined, call-arg]
     seen: list[tuple[Tensor, Tensor]] = []
 
     class Seen(Denoiser):

@@ -86,8 +86,12 @@ class MLCMConfig(Segmented):
     distance: Literal["l2", "l1", "pseudo-huber"] = setting("pseudo-huber", "distance of the two places")
     huber_c: float = setting(1e-3, "bend of the pseudo-Huber distance", gt=0, paper="Luo et al. 2023")
 
+    walk: int | None = setting(
+        None, "intervals of the teacher's way from noise to the cleanest time; none = steps", ge=1
+    )
+
     def sources(self) -> dict[str, Any]:
         """The teacher's trajectories from pure noise."""
         from fewstep.objectives import FromTeacher, pair_solvers
 
-        return {"states": FromTeacher(self.steps, getattr(pair_solvers, self.solver))}
+        return {"states": FromTeacher(self.walk or self.steps, getattr(pair_solvers, self.solver))}
