@@ -211,6 +211,23 @@ def test_a_part_shows_only_its_conditions_at_full_size_as_a_function_of_the_coun
     assert not set(one.x.flatten().tolist()) & set(other.x.flatten().tolist())
 
 
+def test_rows_are_taken_from_all_that_has_rows_and_nothing_else() -> None:
+    x = torch.arange(12.0).reshape(3, 2, 2)
+    mask = torch.tensor([[True], [False]]).unsqueeze(0)
+    cond = Cond({"a": torch.arange(3)}, mask=mask, index=torch.arange(3))
+    taken = Batch(like=x, x={"leaf": x}, cond=cond, extra={"table": torch.zeros(7), "each": x}).take(
+        torch.tensor([2, 0])
+    )
+    assert torch.equal(taken.like, x[[2, 0]])
+    assert torch.equal(taken.x["leaf"], x[[2, 0]])
+    assert taken.cond.data["a"].tolist() == [2, 0]
+    assert taken.cond.index is not None
+    assert taken.cond.index.tolist() == [2, 0]
+    assert torch.equal(taken.cond.mask, mask), "one mask for all rows"
+    assert torch.equal(taken.extra["table"], torch.zeros(7))
+    assert torch.equal(taken.extra["each"], x[[2, 0]])
+
+
 def test_a_rare_part_is_repeated_and_an_empty_one_is_refused() -> None:
     class Same:
         def batch(self, index: int, key: Key) -> Batch:
