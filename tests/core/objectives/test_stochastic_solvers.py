@@ -180,6 +180,20 @@ def test_fresh_noise_after_inexact_maps_does_not() -> None:
     assert abs(mean_square(states[-1].x) / STD**2 - 1) > 0.1
 
 
+@pytest.mark.parametrize(("gamma", "share"), [(0.0, 1.0), (0.6, 0.8), (0.8, 0.6)])
+def test_maps_land_at_their_share_of_the_next_noise(gamma: float, share: float) -> None:
+    process, landings = PROCESSES["edm"], []
+
+    class Seen(Mapped):
+        def forward(self, xt: Tensor, t: Tensor, cond: Cond | None = None, **asked: Any) -> Estimate:
+            landings.append(float(asked["to"][0]))
+            return super().forward(xt, t, cond, **asked)
+
+    walked(Gamma(gamma), Seen(GaussianTeacher(process, 0.0, STD)), process, 4, Key(3), drawn(2, 1))
+    _, *between, last = process.grid(4).tolist()
+    assert landings == pytest.approx([*(share * t for t in between), last], rel=1e-9)
+
+
 @pytest.mark.parametrize("gamma", GAMMAS)
 @pytest.mark.parametrize("steps", [1, 3])
 def test_students_walk_as_the_samplers_do(gamma: float, steps: int) -> None:
