@@ -18,6 +18,7 @@ import torch
 from fewstep.config.objectives import KINDS
 from fewstep.engine import AssemblyError, execute
 from fewstep.errors import FewstepError
+from fewstep.plugins.loader import registry
 from fewstep.protocol import Plan
 from fewstep.runs.setup import prepare, rehearse
 from recipes import own_recipes, table
@@ -42,7 +43,7 @@ def swapped(recipe: str, kind: str) -> Swap:
     and is not caught.
     """
     try:
-        setup = prepare(recipe, profile="smoke", sets=[f"objective={kind}"], device="cpu")
+        setup = prepare(recipe, profile="smoke", sets=settings(recipe, kind), device="cpu")
         plan = setup.plan()
         rehearse(plan, setup.site)
         execute(short(plan), setup.site)
@@ -51,6 +52,12 @@ def swapped(recipe: str, kind: str) -> Swap:
     except FewstepError as refusal:
         return Swap(recipe, kind, (refusal.what.strip().splitlines()[-1].strip(),))
     return Swap(recipe, kind)
+
+
+def settings(recipe: str, kind: str) -> list[str]:
+    """The objective; a head start of critics is left out, so that the student's phase runs in the first cycle."""
+    waits = "head_start" in registry().recipe(recipe).config_class().model_fields
+    return [f"objective={kind}", *(["head_start=0"] if waits else [])]
 
 
 def short(plan: Plan) -> Plan:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from fewstep.config.model import Settings, setting
 from fewstep.config.objectives.reward import RewardConfig
 from fewstep.config.times import TimesConfig
+from fewstep.errors import FewstepError
 
 if TYPE_CHECKING:
     from fewstep.protocol import Process
@@ -16,11 +17,26 @@ WeightName: TypeAlias = Literal[
 ]
 
 
-def weight_named(name: str) -> Any:
-    """The weight function of that name."""
+def weight_named(name: str, process: Process) -> Any:
+    """The weight function of that name, tried once on this process.
+
+    Raises:
+        FewstepError: the process has not what the weight is made of.
+    """
+    import torch
+
     from fewstep.objectives import weights
 
-    return weights.min_snr() if name == "min-snr" else getattr(weights, name.replace("-", "_"))
+    found = weights.min_snr() if name == "min-snr" else getattr(weights, name.replace("-", "_"))
+    try:
+        found(process, torch.tensor([(process.t_min + process.t_max) / 2], dtype=torch.float64))
+    except ValueError as error:
+        raise FewstepError(
+            f"the weight {name!r} does not exist on a {type(process).__name__} process: {error}",
+            "a weight of this process",
+            "-s objective.weight=one",
+        ) from error
+    return found
 
 
 class Judged(Settings):
@@ -38,7 +54,7 @@ class Judged(Settings):
         """Keyword arguments that the members of the family share."""
         return {
             "times": self.times.build(process),
-            "weight": weight_named(self.weight),
+            "weight": weight_named(self.weight, process),
             "guidance": self.guidance,
             "penalties": dict(self.penalties),
             "reward": None if self.reward is None else self.reward.build(),
@@ -70,7 +86,7 @@ class Learned(Judged):
             **super().common(process),
             "critic_updates": self.critic_updates,
             "fake_times": None if self.fake_times is None else self.fake_times.build(process),
-            "fake_weight": weight_named(self.fake_weight),
+            "fake_weight": weight_named(self.fake_weight, process),
             "fake_knows": self.fake_knows,
             "share_rollout": self.share_rollout,
         }

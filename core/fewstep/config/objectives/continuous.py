@@ -69,7 +69,7 @@ class SCMConfig(Tangential):
         from fewstep.objectives.scm import inverse_sigma
 
         settings = {
-            "weight": inverse_sigma if self.weight == "inverse-sigma" else weight_named(self.weight),
+            "weight": inverse_sigma if self.weight == "inverse-sigma" else weight_named(self.weight, process),
             "ramp": WarmUp(self.warmup),
             "constant": self.constant,
             "derivative": self.derived(),

@@ -26,6 +26,6 @@ class DenoisingConfig(Settings):
         from fewstep.objectives import Denoising
 
         made: Objective = Denoising(
-            self.times.build(process), **{"weight": weight_named(self.weight), **fixed}
+            self.times.build(process), **{"weight": weight_named(self.weight, process), **fixed}
         )
         return made

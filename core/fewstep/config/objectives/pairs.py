@@ -103,7 +103,7 @@ class ProgressiveConfig(Guidable):
 
         settings = {
             "guidance": scale_between(self.guidance, self.guidance_to),
-            "weight": weight_named(self.weight),
+            "weight": weight_named(self.weight, process),
             "distance": distance_named(self.distance),
             "states": self.states,
         }
@@ -145,7 +145,7 @@ class GuidanceConfig(Guidable):
         settings = {
             "times": self.times.build(process),
             "scale": scale_between(self.guidance, self.guidance_to),
-            "weight": weight_named(self.weight),
+            "weight": weight_named(self.weight, process),
             "distance": distance_named(self.distance),
         }
         made: Objective = GuidanceDistillation(**{**settings, **fixed})

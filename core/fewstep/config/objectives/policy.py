@@ -46,7 +46,7 @@ class RatioPolicyConfig(Settings):
             "times": self.times.build(process),
             "corruption": Coupled() if self.corruption == "coupled" else fresh,
             "reference": "x" if self.reference == "data" else "extra.teacher",
-            "weight": weight_named(self.weight),
+            "weight": weight_named(self.weight, process),
         }
         made: Objective = RatioPolicy(**{**settings, **fixed})
         return made
