@@ -11,6 +11,7 @@ import soundfile
 import torch
 from torch import Tensor
 
+from fewstep.objectives.tangent import Difference, forward
 from fewstep.processes import edm
 from fewstep.protocol import Batch, Cond, Denoiser, Drawn, Key, Step
 from fewstep_audio.comospeech.network import MelNetwork
@@ -71,6 +72,25 @@ def test_the_estimate_is_the_state_itself_at_the_cleanest_level() -> None:
     cond = doubled(spoken().cond)
     est = denoiser(x, torch.full((2,), 0.02, dtype=torch.float64), cond)
     torch.testing.assert_close(est.x0, x * cond.mask, atol=1e-12, rtol=0)
+
+
+def test_a_flow_map_starts_as_its_teacher_and_learns_where_to_land() -> None:
+    net, cond = network(), doubled(spoken().cond)
+    told = net.copied(lands=True).double()
+    x, time = Key(3).normal(torch.zeros(2, 80, 18).double()), torch.tensor([0.3, 0.7]).double()
+    assert (net.accepts, told.accepts) == (frozenset(), {"to"})
+    assert torch.equal(told(x, time, cond, to=time / 2), net(x, time, cond))
+    told(x, time, cond, to=time / 2).square().mean().backward()
+    torch.optim.SGD(told.parameters(), lr=0.1).step()
+    assert not torch.allclose(told(x, time, cond, to=time / 2), told(x, time, cond, to=-time), rtol=1e-3)
+
+
+def test_its_derivative_in_forward_mode_is_the_difference() -> None:
+    net, cond = network(), doubled(spoken().cond)
+    x, time = Key(3).normal(torch.zeros(2, 80, 18).double()), torch.tensor([0.3, 0.7]).double()
+    path = (x, time), (x.roll(1, 2), torch.full_like(time, 1e-2))
+    found = [derivative(lambda x, t: net(x, t, cond), *path) for derivative in (forward, Difference())]
+    torch.testing.assert_close(*found, rtol=1e-5, atol=1e-7)
 
 
 def test_scale_travels_with_the_weights() -> None:

@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from fewstep.engine.ownership import copy_matching
+from fewstep.objectives.tangent import Difference, forward
 from fewstep.protocol import Cond
 from fewstep_protein.backbone.network import ChainNet
 
@@ -94,3 +96,19 @@ def test_a_network_that_does_not_read_the_index_ignores_it() -> None:
             parameter.data += 0.1 * torch.randn_like(parameter)
     x = chains()
     torch.testing.assert_close(made(x, TIME, cond([14, 14], 14, 3)), made(x, TIME, cond([14, 14], 14)))
+
+
+def test_a_flow_map_starts_as_its_teacher_and_learns_where_to_land(net: ChainNet) -> None:
+    told = ChainNet(16, 2, 1, 2, reads_index=True, lands=True).double()
+    assert set(copy_matching(told, net)) == set(net.state_dict())
+    x, near, far = chains(), torch.zeros_like(TIME), TIME / 2
+    assert torch.equal(told(x, TIME, Cond(), to=near), net(x, TIME, Cond()))
+    told(x, TIME, Cond(), to=far).square().mean().backward()
+    torch.optim.SGD(told.parameters(), lr=0.1).step()
+    assert not torch.allclose(told(x, TIME, Cond(), to=near), told(x, TIME, Cond(), to=far), rtol=1e-3)
+
+
+def test_its_derivative_in_forward_mode_is_the_difference(net: ChainNet) -> None:
+    path = (chains(), TIME), (0.1 * chains().roll(1, 1), torch.full_like(TIME, 0.1))
+    found = [derivative(lambda x, t: net(x, t, Cond()), *path) for derivative in (forward, Difference())]
+    torch.testing.assert_close(*found, rtol=1e-5, atol=1e-6)

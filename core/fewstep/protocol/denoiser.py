@@ -68,10 +68,11 @@ class Denoiser(nn.Module):
         cond = cond or Cond()
         process = self.process.on(cond.mask)
         shown = process.network_input(xt, t)
-        asked = self._asked(to=None if to is None else process.network_time(to), guidance=guidance)
+        clock, dtype = process.network_time, _dtype(shown)
+        asked = self._asked(to=None if to is None else clock(to).to(dtype), guidance=guidance)
         if features:
             asked |= self._asked(features=features)
-        out = self.net(shown, process.network_time(t).to(_dtype(shown)), cond, **asked)
+        out = self.net(shown, clock(t).to(dtype), cond, **asked)
         raw, found = out if features else (out, ())
         return Estimate(process.x0(raw, xt, t, self.prediction), raw, tuple(found))
 

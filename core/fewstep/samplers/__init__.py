@@ -17,7 +17,7 @@ from fewstep.samplers.solvers import (
     renoise,
 )
 from fewstep.samplers.stack import prediction_stack
-from fewstep.samplers.student import FewStep, FewStepTokens, Rule, rule_for, student_times
+from fewstep.samplers.student import FewStep, FewStepTokens, Rule, is_flow_map, rule_for, student_times
 
 __all__ = [
     "FewStep",
@@ -34,6 +34,7 @@ __all__ = [
     "flow_map",
     "heun",
     "hybrid_sampler",
+    "is_flow_map",
     "one_call_sampler",
     "prediction_stack",
     "renoise",

@@ -251,9 +251,14 @@ def rule_for(objective: Objective, default: Rule = "renoise", student: str = "st
         default: for objectives that leave it open.
         student: its role.
     """
-    role = objective.roles.get(student, Role())
-    found: Rule = role.having.get("rule", "flow" if "to" in role.accepts else default)
+    having = objective.roles.get(student, Role()).having
+    found: Rule = having.get("rule", "flow" if is_flow_map(objective, student) else default)
     return found
+
+
+def is_flow_map(objective: Objective, student: str = "student") -> bool:
+    """Whether a student of this objective is told where to land, so that its network must take ``to``."""
+    return "to" in objective.roles.get(student, Role()).accepts
 
 
 def _checked(times: Sequence[float], process: Process) -> tuple[float, ...]:

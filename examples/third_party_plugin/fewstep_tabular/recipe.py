@@ -13,13 +13,13 @@ from sklearn.datasets import load_wine
 from torch import Tensor, nn
 
 from fewstep import protocol as fs
+from fewstep import samplers
 from fewstep.config import RecipeConfig, Settings, load_teacher, setting
 from fewstep.config.objectives import AnyObjective, Round, student_stages
 from fewstep.engine import assemble
 from fewstep.objectives import Denoising, weights
 from fewstep.processes import LogNormal, edm
 from fewstep.runs import bootstrap_statistic, media
-from fewstep.samplers import FewStep, heun, one_call_sampler, rule_for, solver_sampler, student_sampler
 
 CULTIVARS = 3
 
@@ -61,19 +61,25 @@ class Rows:
 
 
 class Network(nn.Module):
-    """Row, log-noise level and class to a row."""
+    """Row, log-noise level and class to a row; a flow map is also told the level at which it lands."""
 
-    def __init__(self, width: int = 128) -> None:
+    def __init__(self, width: int = 128, lands: bool = False) -> None:
         super().__init__()
         self.classes = nn.Embedding(CULTIVARS, width)
         self.time = nn.Linear(8, width)
         self.first = nn.Linear(13, width)
         self.rest = nn.Sequential(nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 13))
+        self.accepts = {"to"} if lands else set()
+        self.destination = nn.Parameter(torch.zeros(8, width)) if lands else None
 
-    def forward(self, x: Tensor, time: Tensor, cond: fs.Cond) -> Tensor:
-        waves = time[:, None] * torch.tensor([1.0, 2.0, 4.0, 8.0])
-        told = self.time(torch.cat([waves.sin(), waves.cos()], 1)) + self.classes(cond.data)
-        return self.rest(self.first(x) + told)
+    def forward(self, x: Tensor, time: Tensor, cond: fs.Cond, to: Tensor | None = None) -> Tensor:
+        told = self.time(waves(time)) + self.classes(cond.data)
+        return self.rest(self.first(x) + told + (0 if to is None else waves(to) @ self.destination))
+
+
+def waves(time: Tensor) -> Tensor:
+    angles = time[:, None] * torch.tensor([1.0, 2.0, 4.0, 8.0])
+    return torch.cat([angles.sin(), angles.cos()], 1)
 
 
 def build(config: WineConfig, site: fs.Site) -> fs.Plan:
@@ -99,10 +105,11 @@ def _teach(config: WineConfig, make: Callable[[], fs.Denoiser]) -> fs.Assembly:
 
 
 def _distill(config: WineConfig, make: Callable[[], fs.Denoiser], now: Round, shelf: fs.Shelf) -> fs.Assembly:
-    process = make().process
+    process, rule = make().process, samplers.rule_for(now.objective)
+    net = partial(Network, lands=samplers.is_flow_map(now.objective))
     roles = {
         "teacher": lambda: shelf.get(now.before or "teacher") or load_teacher(config.teacher, make),
-        "student": lambda: FewStep(Network(), process, "boundary", now.times, rule_for(now.objective)),
+        "student": lambda: samplers.FewStep(net(), process, "boundary", now.times, rule),
         "fake": make,
     }
     optim = {"student": _adam(1e-3), "fake": _adam(2e-3)}
@@ -138,9 +145,9 @@ def _product() -> fs.Product:
     return fs.Product(
         student="student",
         contenders={
-            "teacher": solver_sampler("teacher", heun, 12),
-            "student": student_sampler(),
-            "teacher_1step": one_call_sampler("teacher"),
+            "teacher": samplers.solver_sampler("teacher", samplers.heun, 12),
+            "student": samplers.student_sampler(),
+            "teacher_1step": samplers.one_call_sampler("teacher"),
         },
         evaluation=lambda count, key: Rows(count).batch(0, key),
         request=request,

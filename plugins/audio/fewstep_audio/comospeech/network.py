@@ -6,6 +6,7 @@ Shape legend: B batch, M mel bands, T frames, C channels, P phones.
 from __future__ import annotations
 
 import math
+from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
@@ -49,10 +50,22 @@ class MelNetwork(nn.Module):
         """From states to log-mel."""
         return Scale(self.mean, self.std, self.spread)
 
-    def forward(self, x: Tensor, time: Tensor, cond: Cond) -> Tensor:
-        """(B, M, T), (B,), condition with ``at`` and ``place`` -> (B, M, T)."""
+    @property
+    def accepts(self) -> frozenset[str]:
+        """``to``, where the decoder is told its destination."""
+        return frozenset(() if self.decoder.destination is None else {"to"})
+
+    def copied(self, lands: bool) -> MelNetwork:
+        """A copy that may learn, and if it ``lands`` is also told where: at first it does the same everywhere."""
+        copy = deepcopy(self).requires_grad_(True).train()
+        if lands and copy.decoder.destination is None:
+            copy.decoder.destination = copy.decoder.destinations()
+        return copy
+
+    def forward(self, x: Tensor, time: Tensor, cond: Cond, to: Tensor | None = None) -> Tensor:
+        """(B, M, T), (B,), condition with ``at`` and ``place``, (B,) destination -> (B, M, T)."""
         real = torch.ones_like(x[:, :1]) if cond.mask is None else cond.mask.to(x.dtype)
-        return self.decoder(x, time, self.encoder(cond, x.dtype), real)
+        return self.decoder(x, time, self.encoder(cond, x.dtype), real, to)
 
 
 class FrameEncoder(nn.Module):
@@ -99,10 +112,20 @@ class WaveNet(nn.Module):
         )
         self.straight = _zero(nn.Conv1d(bands, bands, 1, bias=False))
         self.gain = _zero(nn.Linear(channels, bands))
+        self.destination: nn.Module | None = None
 
-    def forward(self, x: Tensor, time: Tensor, seen: Tensor, real: Tensor) -> Tensor:
-        """(B, M, T), (B,), (B, C, T), (B, 1, T) -> (B, M, T)."""
+    def destinations(self) -> nn.Module:
+        """An embedding of where a flow map lands, as large as that of the time, that begins at zero."""
+        channels = self.inner.out_channels
+        return nn.Sequential(nn.Linear(WAVES, channels), nn.SiLU(), _zero(nn.Linear(channels, channels)))
+
+    def forward(
+        self, x: Tensor, time: Tensor, seen: Tensor, real: Tensor, to: Tensor | None = None
+    ) -> Tensor:
+        """(B, M, T), (B,), (B, C, T), (B, 1, T), (B,) -> (B, M, T)."""
         moment = self.time(sinusoids(time))
+        if to is not None and self.destination is not None:
+            moment = moment + self.destination(sinusoids(to))
         hidden, skips = torch.relu(self.inner(x)), torch.zeros_like(seen)
         for block in self.blocks:
             hidden, skip = block(hidden, moment, seen, real)

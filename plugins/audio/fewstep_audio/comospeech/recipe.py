@@ -8,14 +8,12 @@ control is the teacher forced to one call: it answers with the mean over all voi
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from copy import deepcopy
 from dataclasses import replace
 from functools import cache, partial
 from typing import TypeAlias
 
 import torch
 from pydantic import field_validator
-from torch import nn
 
 from fewstep.config import Settings, load_teacher, setting
 from fewstep.config.objectives import Round, student_stages
@@ -48,6 +46,7 @@ from fewstep.protocol import (
 from fewstep.samplers import (
     FewStep,
     heun,
+    is_flow_map,
     one_call_sampler,
     rule_for,
     solver_sampler,
@@ -147,13 +146,16 @@ def _distill(
     speech = corpus()
     teacher = _teacher(config, process, speech, shelf) if now.before is None else shelf[now.before]
     decoder = Optim((Group(r"^net\.decoder\.", lr=config.lr),), clip=1.0)
+
+    def student() -> FewStep:
+        net = teacher.net.copied(is_flow_map(now.objective))
+        return FewStep(net, process, teacher.prediction, now.times, rule_for(now.objective))
+
     return assemble(
         now.objective,
         {
             "teacher": lambda: teacher,
-            "student": lambda: FewStep(
-                _thawed(teacher.net), process, teacher.prediction, now.times, rule_for(now.objective)
-            ),
+            "student": student,
             "fake": partial(_denoiser, config, process, speech),
         },
         _source(config, speech),
@@ -179,11 +181,6 @@ def _teacher(config: CoMoSpeechConfig, process: Gaussian, speech: Corpus, shelf:
             "wrap your network so that it takes phones and carries the scale of its mels",
         )
     return found
-
-
-def _thawed(network: nn.Module) -> nn.Module:
-    """A copy that may learn."""
-    return deepcopy(network).requires_grad_(True).train()
 
 
 def _source(config: CoMoSpeechConfig, speech: Corpus) -> SpeechSource:

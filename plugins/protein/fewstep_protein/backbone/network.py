@@ -33,8 +33,8 @@ class ChainNet(nn.Module):
     """Coordinates (B, N, 3), time (B,), condition -> raw prediction (B, N, 3).
 
     The mask of the condition (B, N, 1) says which residues are real; padding neither acts nor is acted on. The step
-    index, where it is read, is added to the time embedding through weights that start at zero: a fake
-    starts exactly as its teacher.
+    index and the destination, where they are read, are added to the time embedding through weights that start at zero:
+    fake and student start exactly as their teacher.
 
     Args:
         width: channels C.
@@ -42,32 +42,47 @@ class ChainNet(nn.Module):
         layers: transformer layers per round.
         heads: attention heads H.
         reads_index: whether the step index is read; teachers and students do not need it.
+        lands: whether it is told the time where a flow map lands.
     """
 
     def __init__(
-        self, width: int = 64, rounds: int = 2, layers: int = 2, heads: int = 4, reads_index: bool = False
+        self,
+        width: int = 64,
+        rounds: int = 2,
+        layers: int = 2,
+        heads: int = 4,
+        reads_index: bool = False,
+        lands: bool = False,
     ) -> None:
         """Build the rounds."""
         super().__init__()
         self.width = width
         self.reads_index = reads_index
-        self.time = nn.Sequential(nn.Linear(2 * RADII, width), nn.SiLU(), nn.Linear(width, width))
+        self.accepts = frozenset({"to"} if lands else ())
+        self.time = _clock(width)
         self.index = nn.Embedding(MOST_STEPS, width)
         nn.init.zeros_(self.index.weight)
         self.rounds = nn.ModuleList(Round(width, layers, heads) for _ in range(rounds))
+        if lands:
+            self.destination = _clock(width)
+            nn.init.zeros_(self.destination[-1].weight)
+            nn.init.zeros_(self.destination[-1].bias)
 
-    def forward(self, x: Tensor, time: Tensor, cond: Cond) -> Tensor:
+    def forward(self, x: Tensor, time: Tensor, cond: Cond, to: Tensor | None = None) -> Tensor:
         """The displacement that the rounds made together.
 
         Args:
             x: (B, N, 3) coordinates of about unit variance.
             time: (B,) 1000 t of a rectified flow, t = 1 is noise.
             cond: mask (B, N, 1) or None; index (B,) or None.
+            to: (B,) 1000 s, where a flow map lands.
         """
         real = torch.ones_like(x[..., 0], dtype=torch.bool) if cond.mask is None else cond.mask[..., 0]
         context = self.time(_time_features(time / 1000))
         if self.reads_index and cond.index is not None:
             context = context + self.index(cond.index)
+        if to is not None:
+            context = context + self.destination(_time_features(to / 1000))
         moved, hidden = x, x.new_zeros(*x.shape[:2], self.width)
         for stage in self.rounds:
             moved, hidden = stage(moved, x, hidden, context, real)
@@ -199,6 +214,10 @@ def _time_features(t: Tensor) -> Tensor:
     ratio = 0.5 * (t.clamp(min=1e-4).log() - (1 - t).clamp(min=1e-4).log())
     angles = ratio[:, None] * torch.exp(torch.linspace(-2.0, 2.0, RADII, device=t.device, dtype=t.dtype))
     return torch.cat([angles.sin(), angles.cos()], -1)
+
+
+def _clock(width: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(2 * RADII, width), nn.SiLU(), nn.Linear(width, width))
 
 
 def _split(joined: Tensor, parts: int, heads: int) -> tuple[Tensor, ...]:

@@ -38,7 +38,15 @@ from fewstep.protocol import (
     Site,
     Stage,
 )
-from fewstep.samplers import FewStep, Rule, ddim, renoise, rule_for, solver_sampler, student_sampler
+from fewstep.samplers import (
+    FewStep,
+    ddim,
+    is_flow_map,
+    renoise,
+    rule_for,
+    solver_sampler,
+    student_sampler,
+)
 from fewstep_protein import data, files, panels
 from fewstep_protein.backbone.config import BackboneConfig, BackboneRequest
 from fewstep_protein.backbone.network import ChainNet
@@ -88,12 +96,10 @@ def make_teacher(config: BackboneConfig) -> Denoiser:
     return Denoiser(_net(config), make_process(config), "edm")
 
 
-def make_student(
-    config: BackboneConfig, times: tuple[float, ...] | None = None, rule: Rule = "renoise"
-) -> FewStep:
+def make_student(config: BackboneConfig, now: Round) -> FewStep:
     """A student that takes its first weights from the teacher."""
-    times = times or roll_times(config.steps, config.finest)
-    return FewStep(_net(config), make_process(config), "edm", times, rule=rule, pick="random")
+    net = _net(config, lands=is_flow_map(now.objective))
+    return FewStep(net, make_process(config), "edm", now.times, rule_for(now.objective), pick="random")
 
 
 def make_fake(config: BackboneConfig) -> Denoiser:
@@ -101,8 +107,8 @@ def make_fake(config: BackboneConfig) -> Denoiser:
     return Denoiser(_net(config, config.fake == "per-step"), make_process(config), "edm")
 
 
-def _net(config: BackboneConfig, reads_index: bool = False) -> ChainNet:
-    return ChainNet(**config.network.model_dump(), reads_index=reads_index)
+def _net(config: BackboneConfig, reads_index: bool = False, lands: bool = False) -> ChainNet:
+    return ChainNet(**config.network.model_dump(), reads_index=reads_index, lands=lands)
 
 
 def _teach(config: BackboneConfig, shelf: Shelf) -> Assembly:
@@ -123,7 +129,7 @@ def _distill(config: BackboneConfig, now: Round, shelf: Shelf) -> Assembly:
     """The configured objective on chains of random length; no data unless the objective reads it."""
     make: dict[str, Callable[[], nn.Module]] = {
         "teacher": lambda: shelf[now.before or "teacher"],
-        "student": partial(make_student, config, now.times, rule_for(now.objective)),
+        "student": partial(make_student, config, now),
         "fake": partial(make_fake, config),
     }
     falling = Linear(config.rate, 0.1 * config.rate)

@@ -37,7 +37,15 @@ from fewstep.protocol import (
     Stage,
 )
 from fewstep.runs import bootstrap, media
-from fewstep.samplers import FewStep, heun, one_call_sampler, rule_for, solver_sampler, student_sampler
+from fewstep.samplers import (
+    FewStep,
+    heun,
+    is_flow_map,
+    one_call_sampler,
+    rule_for,
+    solver_sampler,
+    student_sampler,
+)
 
 
 class RingConfig(RecipeConfig):
@@ -65,17 +73,24 @@ class RingOptions(BaseModel):
 
 
 class Net(nn.Module):
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, lands: bool = False) -> None:
         super().__init__()
         self.layers = nn.Sequential(
             nn.Linear(13, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 2)
         )
+        self.accepts = frozenset({"to"} if lands else ())
+        self.destination = nn.Parameter(torch.zeros(8, width)) if lands else None
 
-    def forward(self, x: Tensor, time: Tensor, cond: Cond) -> Tensor:
-        angles = time[:, None] * torch.tensor([1.0, 2.0, 4.0, 8.0])
+    def forward(self, x: Tensor, time: Tensor, cond: Cond, to: Tensor | None = None) -> Tensor:
         radius = x.norm(dim=1, keepdim=True)
         # A ring is learned in seconds when the network is shown radius and direction.
-        return self.layers(torch.cat([x, radius, x / radius.clamp(min=1e-6), angles.sin(), angles.cos()], 1))
+        hidden = self.layers[0](torch.cat([x, radius, x / radius.clamp(min=1e-6), waves(time)], 1))
+        return self.layers[1:](hidden if to is None else hidden + waves(to) @ self.destination)
+
+
+def waves(time: Tensor) -> Tensor:
+    angles = time[:, None] * torch.tensor([1.0, 2.0, 4.0, 8.0])
+    return torch.cat([angles.sin(), angles.cos()], 1)
 
 
 @dataclass(frozen=True)
@@ -99,7 +114,8 @@ def build(config: RingConfig, site: Site) -> Plan:
     def student(now: Round) -> nn.Module:
         if not config.student:
             return denoiser()
-        return FewStep(Net(config.width), process, "boundary", now.times, rule_for(now.objective))
+        net = Net(config.width, lands=is_flow_map(now.objective))
+        return FewStep(net, process, "boundary", now.times, rule_for(now.objective))
 
     optim = Optim((Group("", config.lr),))
 
