@@ -170,13 +170,20 @@ def _able(name: str, role: Role, module: nn.Module) -> Iterator[str]:
         )
     process = getattr(module, "process", None)
     if role.process is not None and not isinstance(process, role.process):
-        yield (
-            f"role {name!r} needs a process with {role.process.__name__}'s methods; "
-            f"{type(process).__name__} has not all of them"
-        )
+        yield f"role {name!r} needs a {role.process.__name__} process; {_lacking(process, role.process)}"
     for setting, value in role.having.items():
         if getattr(module, setting, None) != value:
             yield f"role {name!r} must have {setting} = {value!r}, not {getattr(module, setting, None)!r}"
+
+
+def _lacking(process: object, wanted: type) -> str:
+    """Why a process will not do."""
+    if process is None:
+        return "it is no network on a process of its own"
+    gone = [n for n in sorted(set(dir(wanted))) if not n.startswith("_") and not hasattr(process, n)]
+    return (
+        f"{type(process).__name__} has no {', '.join(gone)}" if gone else f"it has a {type(process).__name__}"
+    )
 
 
 def _phases(assembly: Assembly) -> Iterator[str]:

@@ -34,6 +34,7 @@ from fewstep.processes import TimeLaw
 from fewstep.protocol import (
     Batch,
     Cond,
+    Flow,
     Loss,
     Phase,
     Ramp,
@@ -121,7 +122,8 @@ class ScoreIdentity:
         """Teacher, student, fake."""
         asked = frozenset() if self.guidance is None else frozenset({"guidance"})
         return {
-            self.teacher: Role(kind=nn.Module, trainable=False, accepts=asked),
+            # A score is a derivative by the state, so states must move smoothly: on tokens there is none.
+            self.teacher: Role(kind=nn.Module, trainable=False, accepts=asked, process=Flow),
             self.student: student_role(self.inputs, self.teacher if self.from_teacher else None),
             self.fake: Role(kind=nn.Module, init=self.teacher),
             **({} if self.reward is None else self.reward.roles),
