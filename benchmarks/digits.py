@@ -9,7 +9,7 @@ import torch
 from sklearn.datasets import load_digits
 from tables import main
 from torch import Tensor
-from toys import DRAWN, Toy, energy_distance
+from toys import Toy, energy_distance
 
 from fewstep.processes import edm, flow, trig
 from fewstep.protocol import Key
@@ -54,7 +54,7 @@ def measure(x: Tensor) -> dict[str, float]:
     clear = nearest < 0.85 * other
     shares = torch.bincount(own[clear], minlength=10) / len(x)
     return {
-        "energy distance": energy_distance(x, draw(Key(78), DRAWN)),
+        "energy distance": energy_distance(x, draw),
         "reads as a digit": float(clear.float().mean()),
         "smallest class": float(shares.min()),
         "copies": float((nearest < COPY).float().mean()),
@@ -89,6 +89,7 @@ DIGITS = Toy(
     measure,
     passes,
     width=256,
+    share=0.5,
 )
 
 if __name__ == "__main__":

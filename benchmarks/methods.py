@@ -47,50 +47,55 @@ class Method:
         return len(self.levels)
 
 
-FAST = {"student": 4e-3, "fake": 4e-3, "disc": 2e-3}
-CLEAN = {"prediction": "boundary", "rates": FAST, "average": 0.998}
+_FAST = {"student": 4e-3, "fake": 4e-3, "disc": 2e-3}
+_MAP = {"prediction": "boundary", "rates": _FAST, "average": 0.998}
 """Flow maps: the student is the identity at the cleanest time."""
+_HUBER = {"distance": "pseudo-huber", "huber_c": 0.03}
+_TANGENT = {"times": "natural", "derivative": "difference", "warmup": 500}
 
 _FLOW_MAPS: dict[str, Method] = {
-    "ode-pairs": Method("ode-pairs", {"steps": 18}, 4000, rates=FAST),
-    "progressive": Method("progressive", {"halvings": 4}, 8000, rates=FAST),
-    "consistency": Method(
-        "consistency", {"steps": 40, "distance": "pseudo-huber", "huber_c": 0.03}, 6000, **CLEAN
+    "ode-pairs": Method("ode-pairs", {"steps": 16}, 3000, rates=_FAST, average=0.998),
+    "progressive": Method("progressive", {"halvings": 4}, 10_000, rates=_FAST, average=0.998),
+    "consistency": Method("consistency", {"steps": 18, **_HUBER}, 8000, **_MAP),
+    "lcm": Method("lcm", {"steps": 80, "skip": 4, "huber_c": 0.03}, 8000, **_MAP),
+    "ect": Method("ect", {"stages": 8, "times": "natural", **_HUBER}, 10_000, **_MAP),
+    "ctm": Method("ctm", {"steps": 18, "reach": 3}, 4000, **_MAP),
+    "tscd": Method("tscd", {"steps": 32}, 9000, levels=(14.0, 0.5), **_MAP),
+    "mlcm": Method(
+        "mlcm", {"steps": 16, "solver": "heun", "huber_c": 0.03}, 3500, levels=(14.0, 0.5), **_MAP
     ),
-    "lcm": Method("lcm", {"steps": 160, "skip": 4, "huber_c": 0.03}, 6000, **CLEAN),
-    "ect": Method(
-        "ect",
-        {"stages": 8, "times": {"kind": "natural"}, "distance": "pseudo-huber", "huber_c": 0.03},
-        8000,
-        **CLEAN,
-    ),
-    "ctm": Method("ctm", {"steps": 18, "reach": 2}, 2500, **CLEAN),
-    "tscd": Method("tscd", {"steps": 32}, 6000, levels=(14.0, 0.5), **CLEAN),
-    "mlcm": Method("mlcm", {"steps": 32, "huber_c": 0.03}, 2500, levels=(14.0, 0.5), **CLEAN),
-    "scott": Method(
-        "scott", {"steps": 40, "substeps": 1, "distance": "pseudo-huber", "huber_c": 0.03}, 6000, **CLEAN
-    ),
-    "scm": Method("scm", {"warmup": 1000}, 4000, **CLEAN),
-    "rcm": Method("rcm", {"warmup": 0, "critic_updates": 1}, 2500, **CLEAN),
-    "meanflow": Method("meanflow", updates=5000, **CLEAN),
+    "scott": Method("scott", {"steps": 18, **_HUBER}, 8000, **_MAP),
+    "scm": Method("scm", {"weight": "one", **_TANGENT}, 5000, **_MAP),
+    "rcm": Method("rcm", {"consistency": 10.0, "scores": 1.0, "critic_updates": 1, **_TANGENT}, 3000, **_MAP),
+    "meanflow": Method("meanflow", {"same": 0.25, **_TANGENT, "warmup": 0}, 5000, **_MAP),
 }
 
-_MATCHED = {"updates": 6000, "levels": (1.75,), "rates": FAST, "average": 0.998}
+_MATCHED = {"updates": 6000, "levels": (1.75,), "rates": _FAST, "average": 0.998}
 _ONCE = {"critic_updates": 1}
+_JUDGED = {**_MATCHED, "updates": 3500}
+"""Beside a discriminator: its calls cost updates."""
+
+_DIVERGENCES = (
+    "reverse-kl", "forward-kl", "jensen-shannon", "softened-reverse-kl", "hellinger", "jeffreys", "neyman", "pearson",
+)  # fmt: skip
 
 _DISTRIBUTIONS: dict[str, Method] = {
     "sds": Method("sds", updates=1000, levels=(1.75,)),
     "vsd": Method("vsd", _ONCE, **_MATCHED),
     "diff-instruct": Method("diff-instruct", _ONCE, **_MATCHED),
     "dmd": Method("dmd", _ONCE, **_MATCHED),
-    "dmd2": Method("dmd2", {"critic_updates": 2}, **_MATCHED),
-    "f-distill": Method("f-distill", {"critic_updates": 2}, **_MATCHED),
-    "tdm": Method("tdm", **{**_MATCHED, "levels": (14.0, 0.5)}),
-    "ladd": Method("ladd", **_MATCHED),
+    "dmd, 2 steps": Method("dmd", _ONCE, **{**_MATCHED, "levels": (1.75, 0.35)}),
+    "dmd2": Method("dmd2", _ONCE, **_JUDGED),
+    **{
+        f"f-distill, {name}": Method("f-distill", {"divergence": name, **_ONCE}, **_JUDGED)
+        for name in _DIVERGENCES
+    },
+    "tdm": Method("tdm", **{**_MATCHED, "levels": (1.75, 0.35)}),
+    "ladd": Method("ladd", _ONCE, teacher="network", **_JUDGED),
     "sid": Method("sid", {"alpha": 1.0}, **_MATCHED),
     "sim": Method("sim", **_MATCHED),
     "uni-instruct": Method("uni-instruct", **_MATCHED),
-    "sign": Method("sign", _ONCE, **_MATCHED),
+    "sign": Method("sign", _ONCE, **{**_MATCHED, "updates": 4000}),
 }
 
 METHODS: dict[str, Method] = {**_FLOW_MAPS, **_DISTRIBUTIONS}

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from tables import main
 from torch import Tensor
-from toys import DRAWN, Toy, energy_distance
+from toys import Toy, energy_distance
 
 from fewstep.processes import edm, flow, trig
 from fewstep.protocol import Key
@@ -37,7 +37,7 @@ def measure(x: Tensor) -> dict[str, float]:
     near = gap < 3 * STD
     shares = torch.bincount(mode[near], minlength=len(DATA.means)) / len(x)
     return {
-        "energy distance": energy_distance(x, draw(Key(78), DRAWN)),
+        "energy distance": energy_distance(x, draw),
         "near a mode": float(near.float().mean()),
         "smallest mode": float(shares.min()),
     }

@@ -60,6 +60,7 @@ class Toy:
         depth: hidden layers.
         rows: batch size.
         pretraining: updates of the small network that students, fakes and feature heads start from.
+        share: of a method's updates that this toy takes.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Toy:
     depth: int = 3
     rows: int = 256
     pretraining: int = 3000
+    share: float = 1.0
 
     def __hash__(self) -> int:
         """By name: there is one toy of each."""
@@ -136,11 +138,13 @@ class Trained:
 
     Args:
         student: frozen, its running average.
-        seconds: wall time of the training.
+        seconds: processor time of the training.
+        updates: cycles of training, all rounds together.
         calls: network calls per cycle (one update of the student and its critics'), exact teachers counted too.
     """
 
     student: Any
+    updates: int
     seconds: float
     calls: float
 
@@ -151,7 +155,8 @@ def train(method: Method, toy: Toy, seed: int = 0, updates: int | None = None) -
     process = toy.processes[method.process]
     times = [time_at(process, level) for level in method.levels]
     found = rounds(config, process, times)
-    steps = max(1, (updates or method.updates) // len(found))
+    whole = updates or round(method.updates * toy.share)
+    steps = max(1, whole // len(found))
     count = Counter()
 
     def build(each: Round, shelf: Any) -> Any:
@@ -166,7 +171,8 @@ def train(method: Method, toy: Toy, seed: int = 0, updates: int | None = None) -
     shelf = execute(Plan(stages, product()), Site(Key(seed), Path()))
     seconds = time.process_time() - begun
     count.stop()
-    return Trained(shelf["student"], seconds, count.calls / (steps * len(found)))
+    cycles = steps * len(found)
+    return Trained(shelf["student"], cycles, seconds, count.calls / cycles)
 
 
 def assembled(method: Method, toy: Toy, each: Round, shelf: Mapping[str, Any]) -> Any:
@@ -248,9 +254,17 @@ def drawn(student: Any, toy: Toy, key: Key, count: int = DRAWN) -> tuple[Tensor,
     return x, float(counter.calls)
 
 
-def energy_distance(a: Tensor, b: Tensor) -> float:
-    """2 E|a - b| - E|a - a'| - E|b - b'| (Szekely & Rizzo 2013)."""
-    return float(2 * torch.cdist(a, b).mean() - torch.cdist(a, a).mean() - torch.cdist(b, b).mean())
+def energy_distance(x: Tensor, draw: Callable[[Key, int], Tensor]) -> float:
+    """2 E|x - y| - E|x - x'| - E|y - y'| to fresh data y (Szekely & Rizzo 2013)."""
+    fresh, within = _fresh(draw)
+    return float(2 * torch.cdist(x, fresh).mean() - torch.cdist(x, x).mean()) - within
+
+
+@cache
+def _fresh(draw: Callable[[Key, int], Tensor]) -> tuple[Tensor, float]:
+    """Data that nobody has seen, and their mean distance to one another."""
+    y = draw(Key(78), DRAWN)
+    return y, float(torch.cdist(y, y).mean())
 
 
 class Counter:
