@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -115,6 +115,11 @@ class Guided(Denoiser):
 
     base: Denoiser
 
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        """Moves and casts reach the base, which may hold more than its network: formulas keep buffers."""
+        self.base._apply(fn, recurse)
+        return self
+
     @property
     def accepts(self) -> frozenset[str]:
         """The base's keywords, and guidance."""
@@ -134,14 +139,16 @@ class Guided(Denoiser):
         guidance: Tensor | None = None,
         features: tuple[int, ...] = (),
     ) -> Estimate:
-        """Guided estimate; x0, eps, flow and logits are affine in one another, so it may act on x0."""
+        """Guided estimate; x0, eps, flow and logits are affine in one another, so x0 and raw are mixed alike."""
         cond = cond or Cond()
         given = self.base(xt, t, cond, to=to, features=features)
         if guidance is None and self.scale == 1.0:
             return given
         free = self.base(xt, t, self.null(cond), to=to)
         scale = self._scale(t) if guidance is None else guidance
-        return replace(given, x0=tree_map(lambda c, u: _mix(c, u, scale), given.x0, free.x0), raw=None)
+        mixed = lambda c, u: _mix(c, u, scale)  # noqa: E731
+        raw = None if given.raw is None or free.raw is None else tree_map(mixed, given.raw, free.raw)
+        return replace(given, x0=tree_map(mixed, given.x0, free.x0), raw=raw)
 
     def _scale(self, t: Tensor) -> Tensor:
         full = torch.full_like(t, self.scale)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fewstep.processes import edm
+from fewstep.processes import edm, flow
 from fewstep.protocol import (
     Batch,
     Cond,
     Constant,
+    Denoiser,
     Guided,
     Key,
     Linear,
@@ -128,6 +129,21 @@ def test_guidance_acts_inside_its_interval_only() -> None:
     model = guided(2.5, (1.0, 2.0))
     assert torch.allclose(ask(model, 3.0), ask(guided(1.0), 3.0))
     assert torch.allclose(ask(model, 1.5), ask(guided(2.5), 1.5))
+
+
+@pytest.mark.parametrize("prediction", ["x0", "eps", "flow", "edm"])
+def test_what_a_guided_network_says_means_its_guided_estimate(prediction: str) -> None:
+    class Sum(torch.nn.Module):
+        def forward(self, x: torch.Tensor, time: torch.Tensor, cond: Cond) -> torch.Tensor:
+            return x.sin() + cond.data
+
+    process = flow()
+    base = Denoiser(Sum(), process, prediction)
+    teacher = Guided(base, 2.5, lambda cond: Cond(torch.zeros_like(cond.data)))
+    x, t = torch.ones(3, 2, dtype=torch.float64), torch.full((3,), 0.4, dtype=torch.float64)
+    est = teacher(x, t, Cond(torch.ones(3, 2, dtype=torch.float64)))
+    assert torch.allclose(process.x0(est.raw, x, t, prediction), est.x0, atol=1e-12)
+    assert not torch.allclose(est.raw, base(x, t, Cond(torch.ones(3, 2, dtype=torch.float64))).raw)
 
 
 def test_a_scale_in_the_call_replaces_the_guides_own() -> None:
