@@ -8,9 +8,12 @@ import pytest
 import torch
 
 from fewstep.errors import FewstepError
+from fewstep.objectives.tangent import Difference, forward
 from fewstep.protocol import Key, Step, Student
+from fewstep.samplers import FewStep
 from fewstep_video.self_forcing.masked import masked_stream, visible
-from fewstep_video.self_forcing.student import Roll, warped
+from fewstep_video.self_forcing.network import VideoTransformer
+from fewstep_video.self_forcing.student import CausalStudent, Roll, warped
 
 KEY = Key(3)
 
@@ -225,3 +228,46 @@ def _with_past(batch, clean):
     from fewstep.protocol import Cond
 
     return Cond(data={**batch.cond.data, "past": clean})
+
+
+@pytest.fixture
+def flow_map(make_student):
+    """A student that is told where to land, from the weights of one that is not; its embedding of that is zero."""
+    plain = make_student(steps=3, block=6)
+    net = VideoTransformer(plain.net.shape, lands=True).double()
+    net.load_state_dict(plain.net.state_dict(), strict=False)
+    return CausalStudent(net, plain.process, plain.prediction, plain.roll)
+
+
+def test_a_flow_map_starts_as_its_teacher_and_learns_where_to_land(flow_map, make_student, make_batch):
+    batch = make_batch(6)
+    x, cond = KEY.normal(batch.like), _with_past(batch, KEY.at("x").normal(batch.like))
+    t, near, far = (torch.full((2,), time, dtype=torch.float64) for time in (0.8, 0.1, 0.5))
+    plain = make_student(steps=3, block=6)(x, t, cond)
+    assert torch.equal(flow_map(x, t, cond, to=near).x0, plain.x0)
+    flow_map(x, t, cond, to=far).x0.square().mean().backward()
+    torch.optim.SGD(flow_map.parameters(), lr=0.1).step()
+    told = [flow_map(x, t, cond, to=to).x0 for to in (near, far)]
+    assert not torch.allclose(*told, rtol=1e-3)
+
+
+def test_a_flow_map_walks_a_first_block_as_the_plain_student_of_few_steps(flow_map, make_batch):
+    torch.nn.init.normal_(flow_map.net.destination[-1].weight)
+    batch, noise = make_batch(6), KEY.normal(make_batch(6).like)
+    same = FewStep(flow_map.net, flow_map.process, flow_map.prediction, flow_map.roll.times, "flow")
+    for steps in (None, 1):
+        walked = [
+            one.sample(batch, Step.inference(KEY), noise=noise, steps=steps).x for one in (flow_map, same)
+        ]
+        torch.testing.assert_close(*walked, rtol=0, atol=1e-12)
+
+
+def test_its_derivative_in_forward_mode_is_the_difference(flow_map, make_batch):
+    batch = make_batch(6)
+    x, t = KEY.normal(batch.like), torch.tensor([0.3, 0.7], dtype=torch.float64)
+    cond = _with_past(batch, KEY.at("x").normal(batch.like))
+    path = (x, t), (0.1 * x.flip(1), torch.full_like(t, 1e-3))
+    found = [
+        derivative(lambda x, t: flow_map(x, t, cond).x0, *path) for derivative in (forward, Difference())
+    ]
+    torch.testing.assert_close(*found, rtol=1e-5, atol=1e-6)

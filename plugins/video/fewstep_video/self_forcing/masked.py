@@ -28,7 +28,7 @@ def visible(sizes: Sequence[int], window: int | None, sink: int) -> Tensor:
 
 
 def masked_stream(student: CausalStudent, batch: Batch, key: Key) -> Tensor:
-    """The clip that ``student.stream(batch, key)`` makes, by full forward passes: (B, F, C, H, W)."""
+    """The clip that ``student.stream(batch, key)`` makes if it renoises, by full forward passes: (B, F, C, H, W)."""
     sizes = student.roll.sizes(batch.like.shape[1])
     clean = batch.like[:, :0]
     for index, size in enumerate(sizes):

@@ -75,22 +75,32 @@ class Layer(nn.Module):
 
 
 class VideoTransformer(nn.Module):
-    """Clip in, clip out; optionally on top of kept frames."""
+    """Clip in, clip out; optionally on top of kept frames.
 
-    def __init__(self, shape: NetworkShape) -> None:
+    Args:
+        shape: its sizes.
+        lands: whether it is told the time where a flow map lands; at first this changes nothing.
+    """
+
+    def __init__(self, shape: NetworkShape, lands: bool = False) -> None:
         """Build with fresh weights; the output layer starts at zero."""
         super().__init__()
         self.shape = shape
+        self.accepts = frozenset({"to"} if lands else ())
         pixels, width = shape.channels * shape.patch**2, shape.width
         self.read = nn.Linear(pixels, width)
         self.place = nn.Parameter(0.02 * torch.randn(math.prod(shape.grid), width))
-        self.time = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
+        self.time = _clock(width)
         self.label = nn.Embedding(shape.classes, width)
         self.layers = nn.ModuleList(Layer(width, shape.heads) for _ in range(shape.depth))
         self.modulate = nn.Linear(width, 2 * width)
         self.write = nn.Linear(width, pixels)
         nn.init.zeros_(self.write.weight)
         nn.init.zeros_(self.write.bias)
+        if lands:
+            self.destination = _clock(width)
+            nn.init.zeros_(self.destination[-1].weight)
+            nn.init.zeros_(self.destination[-1].bias)
 
     def forward(
         self,
@@ -98,6 +108,7 @@ class VideoTransformer(nn.Module):
         time: Tensor,
         cond: Cond,
         *,
+        to: Tensor | None = None,
         past: Tensor | None = None,
         mask: Tensor | None = None,
         keep: bool = False,
@@ -108,12 +119,13 @@ class VideoTransformer(nn.Module):
             x: (B, F, C, Y, X).
             time: (B,) one time for all frames, or (B, F).
             cond: data {"label": (B,)}.
+            to: where a flow map lands, like ``time``.
             past: (layers, 2, B, heads, K, P, E) raw keys and values of K kept frames, seen before x.
             mask: (F, K + F) True = the frame may be seen.
             keep: also return the raw keys and values (layers, 2, B, heads, F, P, E) of x.
         """
         frames = x.shape[1]
-        about = self._about(time, cond, frames)
+        about = self._about(time, to, cond, frames)
         known = frames if past is None else frames + past.shape[4]
         by = rotation(known, self.shape.grid, self.shape.width // self.shape.heads, x)
         tokens = self.read(self._patches(x)) + self.place
@@ -125,11 +137,16 @@ class VideoTransformer(nn.Module):
         out = self._frames(self.write(_normalized(tokens) * (1 + scale) + shift))
         return (out, torch.stack(kept)) if keep else out
 
-    def _about(self, time: Tensor, cond: Cond, frames: int) -> Tensor:
-        """(B, F, D) what every frame is told: its time and the class of the clip."""
-        time = time[:, None].expand(-1, frames) if time.ndim == 1 else time
-        told = self.time(_waves(time, self.shape.width)) + self.label(cond.data["label"])[:, None]
+    def _about(self, time: Tensor, to: Tensor | None, cond: Cond, frames: int) -> Tensor:
+        """(B, F, D) what every frame is told: its time, where it lands and the class of the clip."""
+        told = self.time(self._times(time, frames)) + self.label(cond.data["label"])[:, None]
+        if to is not None:
+            told = told + self.destination(self._times(to, frames))
         return F.silu(told)
+
+    def _times(self, time: Tensor, frames: int) -> Tensor:
+        """(B, F, D) waves of (B,) times of whole clips, or (B, F) of frames."""
+        return _waves(time[:, None].expand(-1, frames) if time.ndim == 1 else time, self.shape.width)
 
     def _patches(self, x: Tensor) -> Tensor:
         """(B, F, C, Y, X) -> (B, F, P, C * patch^2)."""
@@ -144,6 +161,10 @@ class VideoTransformer(nn.Module):
         (rows, columns), patch, channels = self.shape.grid, self.shape.patch, self.shape.channels
         cut = tokens.view(batch, frames, rows, columns, channels, patch, patch).permute(0, 1, 4, 2, 5, 3, 6)
         return cut.reshape(batch, frames, channels, rows * patch, columns * patch)
+
+
+def _clock(width: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
 
 
 def _normalized(x: Tensor) -> Tensor:

@@ -39,7 +39,7 @@ from fewstep.protocol import (
     State,
     Step,
 )
-from fewstep.samplers import euler, solver_sampler, student_sampler
+from fewstep.samplers import euler, is_flow_map, solver_sampler, student_sampler
 from fewstep_video.data import CLASSES, ClipShape, MovingDigits
 from fewstep_video.files import write_clips
 from fewstep_video.metrics import clip_distance, dynamics, flicker, legibility
@@ -112,18 +112,18 @@ def _distill(config: SelfForcingConfig, process: Gaussian, now: Round, shelf: Sh
         now.objective,
         {
             "teacher": lambda: start if now.before else _given_teacher(config, process, shelf),
-            "student": lambda: _student_like(config, start, now.times),
+            "student": lambda: _student_like(config, start, now.times, is_flow_map(now.objective)),
         },
         _source(config, config.distilling, teacher_forcing=True),
         {
             "student": _optim(config.distilling, betas=(0.0, 0.999)),
             "fake": _optim(config.distilling, lr=config.fake_lr, betas=(0.0, 0.999)),
         },
-        {"student_ema": Average("student", 0.95)},
+        {"student_ema": Average("student", 0.95), "target": Average("student", 0.95, when="before")},
     )
     # Objectives start their student from the teacher; here it goes on from where the warm stage left it.
-    assembly.roles["student"].load_state_dict(start.state_dict())
-    assembly.roles["student_ema"].load_state_dict(start.state_dict())
+    for name in assembly.roles.keys() & {"student", "student_ema", "target"}:
+        assembly.roles[name].load_state_dict(start.state_dict(), strict=False)
     return assembly
 
 
@@ -141,7 +141,7 @@ def _source(config: SelfForcingConfig, stage: StageConfig, teacher_forcing: bool
     return MovingDigits(_shape(config), stage.rows, config.clip.stride, teacher_forcing=teacher_forcing)
 
 
-def _teacher(config: SelfForcingConfig, process: Gaussian) -> Denoiser:
+def _teacher(config: SelfForcingConfig, process: Gaussian, lands: bool = False) -> Denoiser:
     sizes = config.network
     shape = NetworkShape(
         (config.clip.height, config.clip.width),
@@ -150,7 +150,7 @@ def _teacher(config: SelfForcingConfig, process: Gaussian) -> Denoiser:
         depth=sizes.depth,
         heads=sizes.heads,
     )
-    return Denoiser(VideoTransformer(shape), process, "edm")
+    return Denoiser(VideoTransformer(shape, lands), process, "edm")
 
 
 def _given_teacher(config: SelfForcingConfig, process: Gaussian, shelf: Shelf) -> Denoiser:
@@ -167,12 +167,14 @@ def _roll(config: SelfForcingConfig) -> Roll:
     return Roll(warped(roll.steps, roll.shift), roll.block, roll.window, roll.sink)
 
 
-def _student_like(config: SelfForcingConfig, origin: Denoiser, times: tuple[float, ...]) -> CausalStudent:
-    """A causal student with a copy of these weights."""
-    fresh = _teacher(config, origin.process)
+def _student_like(
+    config: SelfForcingConfig, origin: Denoiser, times: tuple[float, ...], lands: bool = False
+) -> CausalStudent:
+    """A causal student with a copy of these weights; one that ``lands`` is a flow map."""
+    fresh = _teacher(config, origin.process, lands)
     roll = replace(_roll(config), times=times)
     student = CausalStudent(fresh.net, origin.process, origin.prediction, roll)
-    student.load_state_dict(origin.state_dict())
+    student.load_state_dict(origin.state_dict(), strict=not lands)
     return student.requires_grad_(True)
 
 

@@ -64,7 +64,8 @@ class CausalStudent(Denoiser):
     """A denoiser of blocks over a cache of its own finished frames.
 
     Args:
-        net: takes ``past=`` and ``keep=`` beside (x, time, cond); counted per call.
+        net: takes ``past=`` and ``keep=`` beside (x, time, cond); counted per call. One that accepts ``to`` is told where
+            its step ends and lands there; else the clean estimate gets fresh noise between steps.
         process: of the teacher; must be Gaussian.
         prediction: of the network.
         roll: steps, block, window, sink.
@@ -76,6 +77,7 @@ class CausalStudent(Denoiser):
         """Same parameter names as the teacher, so that its weights can be copied."""
         super().__init__(net, process, prediction)
         self.roll = roll
+        self.rule = "flow" if "to" in self.accepts else "renoise"
 
     # --- streaming ------------------------------------------------------------------------------------------------
     def open(self) -> Cache:
@@ -160,8 +162,8 @@ class CausalStudent(Denoiser):
         return Sample(torch.cat(list(blocks), 1), batch.cond)
 
     # --- teacher forcing ------------------------------------------------------------------------------------------
-    def forward(  # type: ignore[override]  # a student takes no optional keyword
-        self, xt: Tensor, t: Tensor, cond: Cond | None = None
+    def forward(  # type: ignore[override]  # a student takes no other optional keyword
+        self, xt: Tensor, t: Tensor, cond: Cond | None = None, *, to: Tensor | None = None
     ) -> Estimate:
         """Estimate of every block given the *clean* past in ``cond.data["past"]``: how the student is warmed up.
 
@@ -178,7 +180,7 @@ class CausalStudent(Denoiser):
         cache, start, made = self.open(), 0, []
         for size in self.roll.sizes(xt.shape[1]):
             block = slice(start, start + size)
-            made.append(self._estimate(xt[:, block], t, cond, cache))
+            made.append(self._estimate(xt[:, block], t, cond, cache, to))
             start += size
             if start < xt.shape[1]:
                 cache = self.commit(cache, cond.data["past"][:, block], cond)
@@ -186,21 +188,32 @@ class CausalStudent(Denoiser):
 
     # --- inside ---------------------------------------------------------------------------------------------------
     def _denoise(self, cache: Cache, noise: Tensor, cond: Cond, key: Key, steps: int) -> Tensor:
-        """Clean estimate, fresh noise, clean estimate, ...; only the last step keeps its graph."""
+        """Clean estimate, fresh noise, clean estimate, ..., or map after map; only the last step keeps its graph."""
         x = noise
         wanted = torch.is_grad_enabled()
-        for i, time in enumerate(self.roll.times[:steps]):
-            t = torch.full((x.shape[0],), time, dtype=torch.float64, device=x.device)
-            if i > 0:
+        times = [
+            torch.full((len(x),), time, dtype=torch.float64, device=x.device) for time in self.roll.times
+        ]
+        ends = [*times[1:steps], torch.full_like(times[0], self.process.t_min)]
+        for i, (t, end) in enumerate(zip(times[:steps], ends, strict=True)):
+            if i > 0 and self.rule == "renoise":
                 x = self.process.corrupt(x, key.at(i).normal(x), t)
             with torch.set_grad_enabled(wanted and i == steps - 1):
-                x = self._estimate(x, t, cond, cache)
-        return x
+                x = self._step(x, t, end, cond, cache)
+        return x if self.rule == "renoise" else self.process.x0(x, x, ends[-1], "boundary")
 
-    def _estimate(self, x: Tensor, t: Tensor, cond: Cond, cache: Cache) -> Tensor:
-        raw = self._call(x, t, cond, cache)
+    def _step(self, x: Tensor, t: Tensor, end: Tensor, cond: Cond, cache: Cache) -> Tensor:
+        """The clean estimate, or where the map lands."""
+        if self.rule == "renoise":
+            return self._estimate(x, t, cond, cache)
+        return self.process.jump(x, Estimate(self._estimate(x, t, cond, cache, end)), t, end)
+
+    def _estimate(self, x: Tensor, t: Tensor, cond: Cond, cache: Cache, to: Tensor | None = None) -> Tensor:
+        clock = self.process.network_time
+        told = {} if to is None else {"to": clock(to).to(x.dtype)}
+        raw = self._call(x, t, cond, cache, **told)
         return self.process.x0(raw, x, t, self.prediction)
 
-    def _call(self, x: Tensor, t: Tensor, cond: Cond, cache: Cache, keep: bool = False) -> Any:
+    def _call(self, x: Tensor, t: Tensor, cond: Cond, cache: Cache, **asked: Any) -> Any:
         shown = self.process.network_input(x, t)
-        return self.net(shown, self.process.network_time(t).to(x.dtype), cond, past=cache.kv, keep=keep)
+        return self.net(shown, self.process.network_time(t).to(x.dtype), cond, past=cache.kv, **asked)
