@@ -24,6 +24,7 @@ from fewstep.protocol import (
     Batch,
     Cond,
     Estimate,
+    Flow,
     Loss,
     Phase,
     Ramp,
@@ -70,7 +71,9 @@ class Adversarial:
     @property
     def roles(self) -> Mapping[str, Role]:
         """Teacher, student, disc, reward."""
-        teacher = {} if self.teacher is None else {self.teacher: Role(kind=nn.Module, trainable=False)}
+        # The student learns through x_t, so states must move smoothly.
+        judge = Role(kind=nn.Module, trainable=False, process=Flow)
+        teacher = {} if self.teacher is None else {self.teacher: judge}
         student = {self.student: student_role(self.inputs, self.teacher if self.from_teacher else None)}
         disc = self.adversary.asked(self.teacher, self.student)
         return {**teacher, **student, **disc, **(self.reward.roles if self.reward else {})}

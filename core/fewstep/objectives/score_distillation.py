@@ -118,7 +118,9 @@ class ScoreDistillation:
     def roles(self) -> Mapping[str, Role]:
         """Teacher and student, the critics, the reward."""
         having = getattr(self.corruption, "having", {})
-        init, process = self.teacher if self.from_teacher else None, Flow if having else None
+        # An adversary moves the student through x_t: a token does not move.
+        moves = self.adversary is not None and self.adversary.weight != 0.0
+        init, process = self.teacher if self.from_teacher else None, Flow if having or moves else None
         asked = frozenset() if self.guidance is None else frozenset({"guidance"})
         roles = {
             self.teacher: Role(kind=nn.Module, trainable=False, accepts=asked, process=process),
