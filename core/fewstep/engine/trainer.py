@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -85,6 +86,7 @@ class Cycle:
     accumulate: int
     shared: bool
     device: str
+    repeats: Mapping[str, int]
     caches: dict[int, dict[str, Any]] = field(default_factory=dict)
     batches: dict[int, Batch] = field(default_factory=dict)
 
@@ -129,7 +131,7 @@ class Trainer:
     def _cycle(self) -> None:
         at = self.cursor
         phases = self.objective.phases(at.cycle)
-        cycle = self._begin(any(phase.builds for phase in phases))
+        cycle = self._begin(phases)
         metrics: dict[str, float] | None = {} if self._due() else None
         if at.position == 0:
             self.team.average("before", cycle.step)
@@ -143,11 +145,12 @@ class Trainer:
             self._log(metrics)
         self.desk.save(self.stop)
 
-    def _begin(self, shared: bool) -> Cycle:
+    def _begin(self, phases: Sequence[Phase]) -> Cycle:
         key = self.key.at("cycle", self.cursor.cycle)
         step = Step(self.cursor.cycle, self.stage.steps, key, key)
-        source = self.team.assembly.source
-        return Cycle(step, source, self.data, self.cursor.batches, self.accumulate, shared, self.desk.device)
+        source, first = self.team.assembly.source, self.cursor.batches
+        shared, repeats = any(phase.builds for phase in phases), Counter(phase.name for phase in phases)
+        return Cycle(step, source, self.data, first, self.accumulate, shared, self.desk.device, repeats)
 
     def _end(self, cycle: Cycle, phases: int) -> None:
         at = self.cursor
@@ -183,7 +186,7 @@ class Trainer:
                     total.backward()
                     reached = True
                 if metrics is not None:
-                    self._collect(metrics, phase.name, part)
+                    self._collect(metrics, phase.name, part, cycle.repeats[phase.name])
         if not told:  # a mixture whose terms of this phase weigh nothing yet
             return
         if not reached:
@@ -250,11 +253,11 @@ class Trainer:
                 f"look at source.batch({batch}, ...), lower the learning rate, or set Optim.clip",
             )
 
-    def _collect(self, metrics: dict[str, float], phase: str, part: Loss) -> None:
-        """Add up parts, and average micro-batches and ranks; only cycles that are logged come here."""
+    def _collect(self, metrics: dict[str, float], phase: str, part: Loss, repeats: int) -> None:
+        """Add up parts; average micro-batches, ranks and the cycle's phases of one name. Only if this cycle is logged."""
         metrics.setdefault(f"{phase}/loss", 0.0)
         for name, value in {"loss": part.total, **part.logs}.items():
-            mean = float(mean_over_ranks(value.detach().float().mean())) / self.accumulate
+            mean = float(mean_over_ranks(value.detach().float().mean())) / (self.accumulate * repeats)
             metrics[f"{phase}/{name}"] = metrics.get(f"{phase}/{name}", 0.0) + mean
 
     def _due(self) -> bool:

@@ -337,6 +337,25 @@ def test_a_loss_that_reaches_nothing_says_so(tmp_path):
         execute(plan(stage(Cut(), 1)), site(tmp_path))
 
 
+def test_logs_of_repeated_phases_are_averaged(tmp_path):
+    """A cycle has two critic updates; a number that is 1 in both is logged as 1."""
+
+    @dataclass(frozen=True)
+    class Ones(Duel):
+        def loss(self, phase: Phase, roles: Mapping[str, Any], batch: Batch, step: Step) -> Iterator[Loss]:
+            for part in super().loss(phase, roles, batch, step):
+                yield Loss(part.total, {"one": torch.ones(())} if phase.name == "critic" else {})
+
+    seen: dict[str, float] = {}
+
+    class Ears(Watch):
+        def logged(self, stage: str, cycle: int, updates: int, metrics: Mapping[str, float]) -> None:
+            seen.update(metrics)
+
+    execute(plan(stage(Ones(), 1)), site(tmp_path), watch=Ears())
+    assert seen["critic/one"] == 1.0
+
+
 def test_a_phase_that_has_no_loss_yet_is_left_out(tmp_path):
     """The critic of a term that weighs nothing yet is not stepped: weight decay alone would move it."""
     warm = Mix({"fit": (1.0, Fit()), "duel": (Linear(0.0, 1.0), Duel())})
