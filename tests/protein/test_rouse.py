@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from fewstep.engine import execute
 from fewstep.errors import FewstepError
 from fewstep.protocol import Centered, Cond, Key, Site, Step
+from fewstep.samplers import heun
 from fewstep.testing.analytic import RouseTeacher, rouse_modes
 from fewstep_protein.roll import roll_times
 from fewstep_protein.rouse import recipe
@@ -155,3 +157,22 @@ def test_contenders_whose_times_are_fixed_offer_no_choice_of_steps() -> None:
         "student",
         "teacher_fewstep",
     ]
+
+
+@torch.no_grad()
+def test_told_where_to_land_the_network_is_the_exact_flow_map() -> None:
+    teacher = recipe.make_teacher(RouseConfig(lengths=(12,))).double()
+    process = recipe.make_process()
+    x = Centered().project(Key(1).normal(torch.zeros(2, 12, 3, dtype=torch.float64)))
+
+    def moved(x: Tensor, *times: float) -> Tensor:
+        for pair in itertools.pairwise(times):
+            t, s = (torch.full((2,), time, dtype=torch.float64) for time in pair)
+            x = process.jump(x, teacher(x, t, to=s), t, s)
+        return x
+
+    torch.testing.assert_close(moved(x, 0.9, 0.1), moved(x, 0.9, 0.4, 0.1), atol=1e-12, rtol=1e-9)
+    walk = list(heun(teacher, x, torch.linspace(0.9, 0.1, 401, dtype=torch.float64), Cond()))
+    torch.testing.assert_close(walk[-2].x, moved(x, 0.9, 0.1), atol=1e-4, rtol=0)
+    t = torch.tensor([0.9, 0.2], dtype=torch.float64)
+    torch.testing.assert_close(teacher(x, t, to=t).x0, teacher(x, t).x0)

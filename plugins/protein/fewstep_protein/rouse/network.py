@@ -18,7 +18,8 @@ class ModeNet(nn.Module):
 
     One variance per step, length and mode. The teacher has the chain's own variances in every step. A fake learns
     them from samples, step by step. A student may choose any: since v -> gain is onto (0, 1 / alpha), the same
-    parameter spans every linear student.
+    parameter spans every linear student. Told where to land, it is the flow map of the same Gaussian, without another
+    parameter: a student that is asked for maps begins with the exact ones.
 
     Args:
         process: the process of the denoiser around it; says alpha, sigma and how inputs were scaled.
@@ -46,22 +47,23 @@ class ModeNet(nn.Module):
         self.register_buffer("basis", basis, persistent=False)
 
     basis: Tensor
+    accepts = frozenset({"to"})
 
-    def forward(self, x: Tensor, time: Tensor, cond: Cond) -> Tensor:
+    def forward(self, x: Tensor, time: Tensor, cond: Cond, to: Tensor | None = None) -> Tensor:
         """The clean estimate (B, N, 3).
 
         Args:
             x: (B, N, 3) scaled input of the process.
             time: (B,) 1000 t.
             cond: mask (B, N, 1); without it every chain has N beads.
+            to: (B,) 1000 s, where a flow map lands; None = the denoiser, which is the map from t to t.
         """
         t = time.double() / 1000
         row = self._row(x, cond)
         basis = self.basis[row, : x.shape[1]].to(x.dtype)
-        gain = (
-            self.gain(t, self._step(cond, row), row)
-            / self.process.network_input(torch.ones_like(t), t)[:, None]
-        )
+        step = self._step(cond, row)
+        gain = self.gain(t, step, row) if to is None else self.gain_to(to.double() / 1000, t, step, row)
+        gain = gain / self.process.network_input(torch.ones_like(t), t)[:, None]
         return basis @ (gain.to(x.dtype)[..., None] * (basis.mT @ x))
 
     def gain(self, t: Tensor, step: Tensor, row: Tensor) -> Tensor:
@@ -69,6 +71,18 @@ class ModeNet(nn.Module):
         alpha, sigma = self.process.alpha(t)[:, None], self.process.sigma(t)[:, None]
         variance = self.log_variance[step, row].to(t.dtype).exp()
         return alpha * variance / (sigma.square() + alpha.square() * variance)
+
+    def gain_to(self, s: Tensor, t: Tensor, step: Tensor, row: Tensor) -> Tensor:
+        """(B, modes) gain to the clean estimate with which a jump from t lands at s (B,) where the flow does.
+
+        The flow multiplies a mode by the ratio of its standard deviations; solved for x0 without a difference.
+        """
+        alpha, sigma = self.process.alpha(t)[:, None], self.process.sigma(t)[:, None]
+        alpha_s, sigma_s = self.process.alpha(s)[:, None], self.process.sigma(s)[:, None]
+        variance = self.log_variance[step, row].to(t.dtype).exp()
+        here = sigma.square() + alpha.square() * variance
+        ratio = ((sigma_s.square() + alpha_s.square() * variance) / here).sqrt()
+        return variance * (alpha_s * sigma + alpha * sigma_s) / (here * (sigma * ratio + sigma_s))
 
     def _step(self, cond: Cond, row: Tensor) -> Tensor:
         return torch.zeros_like(row) if cond.index is None or self.pooled else cond.index
