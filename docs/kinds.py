@@ -15,6 +15,10 @@ PAGE = Path(__file__).with_name("objectives") / "index.md"
 BEGIN, END = "<!-- kinds: python docs/kinds.py -->", "<!-- end of kinds -->"
 
 
+NEEDED = {"sfd": {"forget": 0, "override": 1}}
+"""Settings without a default."""
+
+
 def kind_table() -> str:
     """Name, what it minimizes, who takes part, whose method it is; in the order of the settings."""
     return table(("kind", "in one line", "roles", "source"), [row(kind) for kind in KINDS])
@@ -30,10 +34,7 @@ def row(kind: str) -> tuple[str, ...]:
 
 def roles(kind: str) -> str:
     """Who takes part with the default settings; which roles there are does not depend on the process."""
-    try:
-        return ", ".join(KINDS[kind]().build(edm()).roles)
-    except ValueError as needed:
-        return f"({str(needed).splitlines()[0]})"
+    return ", ".join(KINDS[kind](**NEEDED.get(kind, {})).build(edm()).roles)
 
 
 def filled(text: str) -> str:
