@@ -183,10 +183,9 @@ def main() -> None:
         hand = compared(by_hand(size), ours(size), cycles, rounds)
         other = compared(ours(size), theirs(size), cycles, rounds)
         memory = "/".join(f"{peak_bytes(make(size)) / 1e6:.2f}" for make in (by_hand, ours, theirs))
-        cells = (
-            f"{parameters:,}", str(size.rows), f"{hand.first:.3f}", f"{hand.second:.3f}", f"{other.second:.3f}",
-            f"{hand.value:.3f} [{hand.low:.3f}, {hand.high:.3f}]", f"{other.value:.3f} [{other.low:.3f}, {other.high:.3f}]", memory,
-        )  # fmt: skip
+        times = [f"{value:.3f}" for value in (hand.first, hand.second, other.second)]
+        ratios = [f"{each.value:.3f} [{each.low:.3f}, {each.high:.3f}]" for each in (hand, other)]
+        cells = (f"{parameters:,}", str(size.rows), *times, *ratios, memory)
         print("".join(f"{cell:>22}" for cell in cells), flush=True)
 
 
