@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -31,6 +32,14 @@ def test_every_objective_stands_in_the_table_of_swaps() -> None:
 def test_the_table_of_objectives_is_current() -> None:
     page = (DOCS / "objectives" / "index.md").read_text(encoding="utf-8")
     assert script("kinds").filled(page) == page, "run: python docs/kinds.py"
+
+
+def test_every_oracle_that_a_page_or_a_test_names_is_explained() -> None:
+    told = (DOCS / "oracles.md").read_text(encoding="utf-8")
+    files = [*(TOP / "tests" / "core").rglob("*.py"), *(DOCS / "objectives").glob("*.md")]
+    named = {name for file in files for name in re.findall(r"\bO\d{1,2}\b", file.read_text(encoding="utf-8"))}
+    assert len(named) == 20
+    assert [name for name in named if f"| {name} |" not in told] == []
 
 
 def test_every_mutation_still_finds_its_place() -> None:

@@ -52,6 +52,7 @@ class PairPolicy:
         reference: role name; a frozen copy of the student as it starts.
         reward: role name; called ``reward(x, cond) -> (B,)``.
         make: builds the reward where the assembly offers none.
+        origin: whose weights the student starts from, if there is such a role: the distilled student to be tuned.
 
     Raises:
         ValueError: if the clip is not in (0, 1).
@@ -64,6 +65,7 @@ class PairPolicy:
     reference: str = "reference"
     reward: str = "reward"
     make: Callable[[], nn.Module] | None = None
+    origin: str = "teacher"
 
     def __post_init__(self) -> None:
         """Refuse a clip that clips everything, or nothing below."""
@@ -75,7 +77,8 @@ class PairPolicy:
         """Student, its frozen copy, and the judge of samples."""
         default = None if self.make is None else partial(_made, self.make)
         return {
-            self.student: Role(kind=Stochastic),
+            self.origin: Role(trainable=False, optional=True),
+            self.student: Role(kind=Stochastic, init=self.origin),
             self.reference: Role(kind=Stochastic, init=self.student, trainable=False),
             self.reward: Role(kind=nn.Module, trainable=False, default=default),
         }
@@ -142,6 +145,7 @@ class PairTarget:
         target: batch field of x, "x" or "extra.<name>".
         student: role name.
         reference: role name of a frozen copy of the student as it starts; None = the hinge form.
+        origin: whose weights the student starts from, if there is such a role.
     """
 
     beta: Ramp | float = 200.0
@@ -150,11 +154,15 @@ class PairTarget:
     target: str = "x"
     student: str = "student"
     reference: str | None = "reference"
+    origin: str = "teacher"
 
     @property
     def roles(self) -> Mapping[str, Role]:
         """Student, and its frozen copy if there is one."""
-        roles = {self.student: Role(kind=Stepwise)}
+        roles = {
+            self.origin: Role(trainable=False, optional=True),
+            self.student: Role(kind=Stepwise, init=self.origin),
+        }
         if self.reference is not None:
             roles[self.reference] = Role(kind=Stepwise, init=self.student, trainable=False)
         return roles
