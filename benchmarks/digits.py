@@ -89,7 +89,7 @@ DIGITS = Toy(
     measure,
     passes,
     width=256,
-    share=0.5,
+    share=0.4,
 )
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ class Method:
         target: decay of a target network.
         rule: what happens between the steps of a student.
         pick: which step a training sample comes from.
+        fixed: what a recipe, and not a user, would say to the objective.
     """
 
     kind: str
@@ -40,6 +41,7 @@ class Method:
     target: float = 0.95
     rule: Literal["renoise", "ddim", "posterior"] = "renoise"
     pick: Literal["last", "random"] = "random"
+    fixed: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def calls(self) -> int:
@@ -55,6 +57,7 @@ _TANGENT = {"times": "natural", "derivative": "difference", "warmup": 500}
 
 _FLOW_MAPS: dict[str, Method] = {
     "ode-pairs": Method("ode-pairs", {"steps": 16}, 3000, rates=_FAST, average=0.998),
+    "control: shuffled pairs": Method("ode-pairs", updates=3000, rates=_FAST, fixed={"online": None}),
     "progressive": Method("progressive", {"halvings": 4}, 10_000, rates=_FAST, average=0.998),
     "consistency": Method("consistency", {"steps": 18, **_HUBER}, 8000, **_MAP),
     "lcm": Method("lcm", {"steps": 80, "skip": 4, "huber_c": 0.03}, 8000, **_MAP),
@@ -84,10 +87,10 @@ _DISTRIBUTIONS: dict[str, Method] = {
     "vsd": Method("vsd", _ONCE, **_MATCHED),
     "diff-instruct": Method("diff-instruct", _ONCE, **_MATCHED),
     "dmd": Method("dmd", _ONCE, **_MATCHED),
-    "dmd, 2 steps": Method("dmd", _ONCE, **{**_MATCHED, "levels": (1.75, 0.35)}),
+    "dmd 2 steps": Method("dmd", _ONCE, **{**_MATCHED, "levels": (1.75, 0.35)}),
     "dmd2": Method("dmd2", _ONCE, **_JUDGED),
     **{
-        f"f-distill, {name}": Method("f-distill", {"divergence": name, **_ONCE}, **_JUDGED)
+        f"f-distill {name}": Method("f-distill", {"divergence": name, **_ONCE}, **_JUDGED)
         for name in _DIVERGENCES
     },
     "tdm": Method("tdm", **{**_MATCHED, "levels": (1.75, 0.35)}),

@@ -18,7 +18,6 @@ from toys import DRAWN, Counter, Toy, drawn, train
 from fewstep.protocol import Batch, Key, Step
 from fewstep.samplers import heun, one_call_sampler, solver_sampler
 
-BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
 QUICK = 3
 """Updates of a row when only its health is asked for."""
 
@@ -112,17 +111,26 @@ def markdown(lines: Sequence[Sequence[str]]) -> str:
     return "\n".join([header, "|" + "---|" * len(lines[0]), *rest])
 
 
-def write(path: Path, text: str) -> None:
-    """Put the text between the markers of a page.
+def write(path: Path, name: str, text: str) -> None:
+    """Put a toy's table between its markers on a page.
 
     Raises:
-        ValueError: if the page has no markers.
+        ValueError: if the page has no such markers.
     """
+    begin, end = markers(name)
     page = path.read_text()
-    if BEGIN not in page or END not in page:
-        raise ValueError(f"{path} has no lines {BEGIN} and {END} to write between")
-    before, after = page.split(BEGIN)[0], page.split(END)[1]
-    path.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
+    if begin not in page or end not in page:
+        raise ValueError(f"{path} has no lines {begin} and {end} to write between")
+    before, after = page.split(begin)[0], page.split(end)[1]
+    path.write_text(f"{before}{begin}\n{text}\n{end}{after}")
+
+
+def markers(name: str) -> tuple[str, str]:
+    """Where a toy's table begins and ends on a page."""
+    return (
+        f"<!-- table of {name}: python benchmarks/{name}.py --write -->",
+        f"<!-- end of table of {name} -->",
+    )
 
 
 def remembered(path: Path | None) -> list[Row]:
@@ -145,7 +153,7 @@ def main(toy: Toy, about: str) -> None:
     text = markdown(table(_ordered(rows.values())))
     print(f"\n{text}")
     if asked.write is not None:
-        write(asked.write, text)
+        write(asked.write, toy.name, text)
 
 
 def _made(toy: Toy, asked: Any, known: Mapping[Any, Row]) -> Iterator[Row]:

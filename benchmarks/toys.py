@@ -81,9 +81,9 @@ class Toy:
         return hash(self.name)
 
     def batch(self, index: int, key: Key) -> Batch:
-        """Fresh data for every index."""
+        """Fresh data for every index, and as pairs what has nothing to do with one another."""
         x = self.draw(key.at("data", index), self.rows)
-        return Batch(like=x, x=x)
+        return Batch(like=x, x=x, extra={"noise": key.at("pairs", index).normal(x), "target": x})
 
 
 class Net(nn.Module):
@@ -154,7 +154,7 @@ def train(method: Method, toy: Toy, seed: int = 0, updates: int | None = None) -
     config = KINDS[method.kind](**method.settings)
     process = toy.processes[method.process]
     times = [time_at(process, level) for level in method.levels]
-    found = rounds(config, process, times)
+    found = rounds(config, process, times, **method.fixed)
     whole = updates or round(method.updates * toy.share)
     steps = max(1, whole // len(found))
     count = Counter()
@@ -166,7 +166,7 @@ def train(method: Method, toy: Toy, seed: int = 0, updates: int | None = None) -
         return assembly
 
     pretrained(toy, method.process)
-    stages = student_stages(config, process, times, build, steps, {"smooth": "student"})
+    stages = student_stages(config, process, times, build, steps, {"smooth": "student"}, **method.fixed)
     begun = time.process_time()
     shelf = execute(Plan(stages, product()), Site(Key(seed), Path()))
     seconds = time.process_time() - begun

@@ -10,7 +10,7 @@ import pytest
 import torch
 from methods import METHODS, WITHOUT_ROW
 from ring import RING as WHOLE
-from tables import BEGIN, END, Row, controls, markdown, table, trained, write
+from tables import Row, controls, markdown, markers, table, trained, write
 from toys import DRAWN
 
 from fewstep.config.objectives import KINDS
@@ -82,9 +82,9 @@ def test_several_seeds_of_a_row_are_told_as_median_and_range(tmp_path: Path) -> 
     rows = [Row("a", seed, {"distance": 0.01 * (seed + 1)}, seed < 2, 1.0, 10, 4.0, 2.0) for seed in range(3)]
     lines = table(rows)
     assert lines[1] == ["a", "0.0200 (0.0100 to 0.0300)", "2 of 3", "1", "10", "4", "2"]
-    page = tmp_path / "page.md"
-    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
-    write(page, markdown(lines))
-    assert page.read_text().startswith("before\n" + BEGIN + "\n| ")
+    page, (begin, end) = tmp_path / "page.md", markers("toy")
+    page.write_text(f"before\n{begin}\nold\n{end}\nafter\n")
+    write(page, "toy", markdown(lines))
+    assert page.read_text().startswith(f"before\n{begin}\n| ")
     assert "old" not in page.read_text()
-    assert page.read_text().endswith(END + "\nafter\n")
+    assert page.read_text().endswith(f"{end}\nafter\n")
