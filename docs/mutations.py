@@ -242,11 +242,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "protocol/student.py",
         "geometry.inner(geometry.coordinates(sample), detach(direction))",
         "geometry.inner(geometry.coordinates(sample), direction)",
-        (
-            "tests/core/objectives/test_first_proofs.py",
-            "tests/core/protocol",
-            "tests/core/objectives/test_rewards.py",
-        ),
+        ("tests/core/protocol/test_keys_and_values.py",),
     ),
     Mutation(
         "f-distill",

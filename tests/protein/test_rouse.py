@@ -10,10 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from fewstep.config.objectives.rounds import rounds
 from fewstep.engine import execute
 from fewstep.errors import FewstepError
 from fewstep.protocol import Centered, Cond, Key, Site, Step
-from fewstep.samplers import heun
+from fewstep.samplers import FewStep, heun
 from fewstep.testing.analytic import RouseTeacher, rouse_modes
 from fewstep_protein.roll import roll_times
 from fewstep_protein.rouse import recipe
@@ -98,9 +99,15 @@ def exact_distance(net: torch.nn.Module, config: RouseConfig, beads: int) -> flo
     return math.sqrt(float(gap.square().sum() / exact.sum()))
 
 
+def fresh(config: RouseConfig) -> FewStep:
+    """A student before any training."""
+    times = roll_times(config.steps, config.finest)
+    return recipe.make_student(config, rounds(config.objective, recipe.make_process(), times)[0])
+
+
 def test_a_roll_of_the_student_has_the_variances_of_the_recursion() -> None:
     config = RouseConfig(lengths=(8,), steps=3)
-    student = recipe.make_student(config)
+    student = fresh(config)
     batch = recipe.request(config, RouseRequest(), 20_000, Key(0))
     made = student.sample(batch, Step.inference(Key(4))).x
     _, basis = rouse_modes(8, BOND)
@@ -110,7 +117,7 @@ def test_a_roll_of_the_student_has_the_variances_of_the_recursion() -> None:
 
 def test_a_noise_scale_multiplies_every_variance_by_its_square() -> None:
     config = RouseConfig(lengths=(16,), steps=8)
-    net = recipe.make_student(config).net
+    net = fresh(config).net
     for full, cold in zip(roll_of(net, config, 16), roll_of(net, config, 16, 0.45), strict=True):
         torch.testing.assert_close(cold, 0.2025 * full, rtol=1e-9, atol=0)
 
@@ -131,7 +138,7 @@ def distilled(tmp_path: Path, **settings: object) -> tuple[torch.nn.Module, Rous
 def test_a_student_of_one_step_reaches_the_chain(tmp_path: Path) -> None:
     net, config = distilled(tmp_path, steps=1, updates=200, rate=0.1, fake_rate=0.15)
     assert exact_distance(net, config, 8) < 0.06
-    untouched = recipe.make_student(config).net
+    untouched = fresh(config).net
     assert exact_distance(untouched, config, 8) > 0.3
 
 

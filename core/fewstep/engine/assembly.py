@@ -86,7 +86,7 @@ def _build(
             copy_matching(roles[name], roles[role.init])
     elif not role.optional and origin in roles:
         roles[name] = copy.deepcopy(roles[origin]).requires_grad_(True)
-    elif not role.optional and role.default is None:
+    elif not role.optional and role.default is None and origin not in make:
         yield f"nobody offers the role {name!r}; offered: {sorted(make)}{nearest(name, make)}"
 
 

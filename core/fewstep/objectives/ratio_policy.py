@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from fewstep.objectives.corruption import Corruption, fresh
-from fewstep.objectives.discriminator import discriminator_loss, log_ratio
+from fewstep.objectives.discriminator import Adversary, discriminator_loss, log_ratio
 from fewstep.objectives.rollout import ask_teacher, penalty, rollout
 from fewstep.objectives.score_distillation import critic_phases
 from fewstep.objectives.weights import Weight, one
@@ -78,7 +78,7 @@ class RatioPolicy:
         return {
             self.teacher: Role(kind=nn.Module, trainable=False),
             self.student: Role(kind=Stochastic, init=self.teacher),
-            self.disc: Role(kind=nn.Module),
+            **Adversary(self.disc).asked(self.teacher, self.student),
         }
 
     @property

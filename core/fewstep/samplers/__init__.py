@@ -2,7 +2,7 @@
 
 from fewstep.samplers.contenders import one_call_sampler, solver_sampler, student_sampler
 from fewstep.samplers.hybrid import hybrid_sampler
-from fewstep.samplers.policy import FewStepPolicy
+from fewstep.samplers.policy import FewStepPolicy, student_for
 from fewstep.samplers.router import router_sampler
 from fewstep.samplers.solvers import (
     Gamma,
@@ -42,5 +42,6 @@ __all__ = [
     "rule_for",
     "solver_sampler",
     "student_sampler",
+    "student_for",
     "student_times",
 ]

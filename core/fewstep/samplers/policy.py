@@ -12,8 +12,20 @@ import torch
 from torch import Tensor, nn
 
 from fewstep.processes import Gaussian
-from fewstep.protocol import Batch, Estimate, Sample, State, Step, Tree, detach, with_index
-from fewstep.samplers.student import FewStep
+from fewstep.protocol import (
+    Batch,
+    Estimate,
+    Objective,
+    Role,
+    Sample,
+    State,
+    Step,
+    Stochastic,
+    Tree,
+    detach,
+    with_index,
+)
+from fewstep.samplers.student import FewStep, Rule, rule_for
 
 
 class FewStepPolicy(FewStep):
@@ -102,3 +114,31 @@ class FewStepPolicy(FewStep):
     def _next(self, *given: Any, **named: Any) -> Tree:
         """A draw is data: the gradient goes through its probability."""
         return detach(super()._next(*given, **named))
+
+
+def student_for(
+    objective: Objective,
+    net: nn.Module,
+    process: Any,
+    prediction: str,
+    times: Sequence[float],
+    rule: Rule = "renoise",
+    pick: Literal["last", "random"] = "last",
+    student: str = "student",
+) -> FewStep:
+    """The few-step student that an objective needs: it walks as it must, and draws where its samples need a probability.
+
+    Args:
+        objective: whose role says what its student must be like.
+        net: as in :class:`FewStep`; must take ``to`` where ``is_flow_map(objective)``.
+        process: as in :class:`FewStep`.
+        prediction: as in :class:`FewStep`.
+        times: as in :class:`FewStep`.
+        rule: for objectives that leave it open.
+        pick: as in :class:`FewStep`.
+        student: its role.
+    """
+    walk: Any = rule_for(objective, rule, student)
+    if objective.roles.get(student, Role()).kind is Stochastic:
+        return FewStepPolicy(net, process, prediction, times, walk)
+    return FewStep(net, process, prediction, times, walk, pick)

@@ -61,25 +61,19 @@ class Rows:
 
 
 class Network(nn.Module):
-    """Row, log-noise level and class to a row; a flow map is also told the level at which it lands."""
+    """Row, log-noise level and class to a row."""
 
-    def __init__(self, width: int = 128, lands: bool = False) -> None:
+    def __init__(self, width: int = 128) -> None:
         super().__init__()
         self.classes = nn.Embedding(CULTIVARS, width)
         self.time = nn.Linear(8, width)
         self.first = nn.Linear(13, width)
         self.rest = nn.Sequential(nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 13))
-        self.accepts = {"to"} if lands else set()
-        self.destination = nn.Parameter(torch.zeros(8, width)) if lands else None
 
-    def forward(self, x: Tensor, time: Tensor, cond: fs.Cond, to: Tensor | None = None) -> Tensor:
-        told = self.time(waves(time)) + self.classes(cond.data)
-        return self.rest(self.first(x) + told + (0 if to is None else waves(to) @ self.destination))
-
-
-def waves(time: Tensor) -> Tensor:
-    angles = time[:, None] * torch.tensor([1.0, 2.0, 4.0, 8.0])
-    return torch.cat([angles.sin(), angles.cos()], 1)
+    def forward(self, x: Tensor, time: Tensor, cond: fs.Cond) -> Tensor:
+        angles = time[:, None] * torch.tensor([1.0, 2.0, 4.0, 8.0])
+        told = self.time(torch.cat([angles.sin(), angles.cos()], 1)) + self.classes(cond.data)
+        return self.rest(self.first(x) + told)
 
 
 def build(config: WineConfig, site: fs.Site) -> fs.Plan:
@@ -90,10 +84,8 @@ def build(config: WineConfig, site: fs.Site) -> fs.Plan:
         return fs.Denoiser(Network(), process, "boundary")
 
     teach = fs.Stage("teacher", lambda _: _teach(config, make), config.teacher_steps, {"average": "teacher"})
-    leaves = {"student": "student", "teacher": "teacher"}
-    distill = student_stages(
-        config.objective, process, (process.t_max,), partial(_distill, config, make), config.steps, leaves
-    )
+    leaves, each = {"student": "student", "teacher": "teacher"}, partial(_distill, config, make)
+    distill = student_stages(config.objective, process, (process.t_max,), each, config.steps, leaves)
     return fs.Plan((teach, *distill) if config.teacher.kind == "train" else distill, _product())
 
 
@@ -105,11 +97,11 @@ def _teach(config: WineConfig, make: Callable[[], fs.Denoiser]) -> fs.Assembly:
 
 
 def _distill(config: WineConfig, make: Callable[[], fs.Denoiser], now: Round, shelf: fs.Shelf) -> fs.Assembly:
-    process, rule = make().process, samplers.rule_for(now.objective)
-    net = partial(Network, lands=samplers.is_flow_map(now.objective))
     roles = {
         "teacher": lambda: shelf.get(now.before or "teacher") or load_teacher(config.teacher, make),
-        "student": lambda: samplers.FewStep(net(), process, "boundary", now.times, rule),
+        "student": lambda: samplers.student_for(
+            now.objective, Network(), make().process, "boundary", now.times
+        ),
         "fake": make,
     }
     optim = {"student": _adam(1e-3), "fake": _adam(2e-3)}

@@ -11,12 +11,14 @@ from fewstep.protocol import (
     Cond,
     Constant,
     Denoiser,
+    Euclidean,
     Guided,
     Key,
     Linear,
     Sample,
     Step,
     at_step,
+    pathwise,
     reinforce,
     rows,
 )
@@ -84,6 +86,14 @@ def test_ramps_reach_their_end() -> None:
 def test_a_mapped_sample_has_no_score_function_gradient() -> None:
     with pytest.raises(ValueError, match="no logp"):
         reinforce(Sample(torch.zeros(2, 1)), torch.zeros(2), 0.0)
+
+
+def test_a_direction_is_data() -> None:
+    """Whoever made it gets no gradient, even where nothing was frozen."""
+    x, by = (torch.ones(2, 3, requires_grad=True) for _ in range(2))
+    pathwise(Sample(x), 2 * by, Euclidean(), weight=3 * by[:, 0]).backward()
+    assert torch.allclose(x.grad, torch.full((2, 3), 2 * 3 / 6))
+    assert by.grad is None
 
 
 def test_a_tree_without_tensors_has_no_rows() -> None:

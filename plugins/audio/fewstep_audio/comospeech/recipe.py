@@ -48,8 +48,8 @@ from fewstep.samplers import (
     heun,
     is_flow_map,
     one_call_sampler,
-    rule_for,
     solver_sampler,
+    student_for,
     student_sampler,
     student_times,
 )
@@ -149,7 +149,7 @@ def _distill(
 
     def student() -> FewStep:
         net = teacher.net.copied(is_flow_map(now.objective))
-        return FewStep(net, process, teacher.prediction, now.times, rule_for(now.objective))
+        return student_for(now.objective, net, process, teacher.prediction, now.times)
 
     return assemble(
         now.objective,

@@ -43,8 +43,8 @@ from fewstep.samplers import (
     ddim,
     is_flow_map,
     renoise,
-    rule_for,
     solver_sampler,
+    student_for,
     student_sampler,
 )
 from fewstep_protein import data, files, panels
@@ -99,7 +99,7 @@ def make_teacher(config: BackboneConfig) -> Denoiser:
 def make_student(config: BackboneConfig, now: Round) -> FewStep:
     """A student that takes its first weights from the teacher."""
     net = _net(config, lands=is_flow_map(now.objective))
-    return FewStep(net, make_process(config), "edm", now.times, rule_for(now.objective), pick="random")
+    return student_for(now.objective, net, make_process(config), "edm", now.times, pick="random")
 
 
 def make_fake(config: BackboneConfig) -> Denoiser:

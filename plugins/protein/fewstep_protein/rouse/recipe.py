@@ -34,7 +34,7 @@ from fewstep.protocol import (
     Shelf,
     Site,
 )
-from fewstep.samplers import FewStep, Rule, ddim, renoise, rule_for, solver_sampler, student_sampler
+from fewstep.samplers import FewStep, ddim, renoise, solver_sampler, student_for, student_sampler
 from fewstep_protein import data, files
 from fewstep_protein.given import given_stage
 from fewstep_protein.roll import as_grid, roll_times
@@ -69,12 +69,10 @@ def make_teacher(config: RouseConfig) -> Denoiser:
     return Denoiser(_net(config, config.steps), make_process(), "x0")
 
 
-def make_student(
-    config: RouseConfig, times: tuple[float, ...] | None = None, rule: Rule = "renoise"
-) -> FewStep:
+def make_student(config: RouseConfig, now: Round) -> FewStep:
     """A linear student with its own gains in every step."""
-    times = times or roll_times(config.steps, config.finest)
-    return FewStep(_net(config, len(times)), make_process(), "x0", times, rule=rule, pick="random")
+    net = _net(config, len(now.times))
+    return student_for(now.objective, net, make_process(), "x0", now.times, pick="random")
 
 
 def make_fake(config: RouseConfig) -> Denoiser:
@@ -93,7 +91,7 @@ def _distill(config: RouseConfig, now: Round, shelf: Shelf) -> Assembly:
         now.objective,
         {
             "teacher": lambda: shelf[now.before or "teacher"],
-            "student": partial(make_student, config, now.times, rule_for(now.objective)),
+            "student": partial(make_student, config, now),
             "fake": partial(make_fake, config),
         },
         Chains(config.lengths, config.batch),

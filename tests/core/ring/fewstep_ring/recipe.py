@@ -38,12 +38,11 @@ from fewstep.protocol import (
 )
 from fewstep.runs import bootstrap, media
 from fewstep.samplers import (
-    FewStep,
     heun,
     is_flow_map,
     one_call_sampler,
-    rule_for,
     solver_sampler,
+    student_for,
     student_sampler,
 )
 
@@ -115,7 +114,7 @@ def build(config: RingConfig, site: Site) -> Plan:
         if not config.student:
             return denoiser()
         net = Net(config.width, lands=is_flow_map(now.objective))
-        return FewStep(net, process, "boundary", now.times, rule_for(now.objective))
+        return student_for(now.objective, net, process, "boundary", now.times)
 
     optim = Optim((Group("", config.lr),))
 
