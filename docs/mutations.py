@@ -161,7 +161,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "an edge belongs to the segment above",
         "objectives/pairs_of_times.py",
         "which = torch.searchsorted(edges, first, right=True)",
-        "which = torch.searchsorted(edges, first + 1)",
+        "which = torch.searchsorted(edges, first).clamp(min=1)",
         ("tests/core/objectives/test_trajectory_maps.py", "tests/core/objectives/test_flow_maps.py"),
     ),
     Mutation(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from fewstep.processes import LogNormal, edm
 from fewstep.runs import bootstrap_statistic, media
 
 CULTIVARS = 3
+PROCESS = edm(sigma_data=1.0, sigma_max=20.0)
 
 
 class WineConfig(RecipeConfig):
@@ -76,32 +77,29 @@ class Network(nn.Module):
         return self.rest(self.first(x) + told)
 
 
+def make() -> fs.Denoiser:
+    return fs.Denoiser(Network(), PROCESS, "boundary")
+
+
 def build(config: WineConfig, site: fs.Site) -> fs.Plan:
     """Train a teacher on the table, distill it, compare on fresh rows."""
-    process = edm(sigma_data=1.0, sigma_max=20.0)
-
-    def make() -> fs.Denoiser:
-        return fs.Denoiser(Network(), process, "boundary")
-
-    teach = fs.Stage("teacher", lambda _: _teach(config, make), config.teacher_steps, {"average": "teacher"})
-    leaves, each = {"student": "student", "teacher": "teacher"}, partial(_distill, config, make)
-    distill = student_stages(config.objective, process, (process.t_max,), each, config.steps, leaves)
+    teach = fs.Stage("teacher", partial(_teach, config), config.teacher_steps, {"average": "teacher"})
+    leaves, each = {"student": "student", "teacher": "teacher"}, partial(_distill, config)
+    distill = student_stages(config.objective, PROCESS, (PROCESS.t_max,), each, config.steps, leaves)
     return fs.Plan((teach, *distill) if config.teacher.kind == "train" else distill, _product())
 
 
-def _teach(config: WineConfig, make: Callable[[], fs.Denoiser]) -> fs.Assembly:
+def _teach(config: WineConfig, shelf: fs.Shelf) -> fs.Assembly:
     law = LogNormal(-0.4, 1.4, low=0.002, high=20.0)
     optim, average = {"teacher": _adam(3e-3)}, {"average": fs.Average("teacher", 0.99)}
     objective = Denoising(law, weights.edm, role="teacher")
     return assemble(objective, {"teacher": make}, Rows(config.batch), optim, average)
 
 
-def _distill(config: WineConfig, make: Callable[[], fs.Denoiser], now: Round, shelf: fs.Shelf) -> fs.Assembly:
+def _distill(config: WineConfig, now: Round, shelf: fs.Shelf) -> fs.Assembly:
     roles = {
         "teacher": lambda: shelf.get(now.before or "teacher") or load_teacher(config.teacher, make),
-        "student": lambda: samplers.student_for(
-            now.objective, Network(), make().process, "boundary", now.times
-        ),
+        "student": lambda: samplers.student_for(now.objective, Network(), PROCESS, "boundary", now.times),
         "fake": make,
     }
     optim = {"student": _adam(1e-3), "fake": _adam(2e-3)}
