@@ -49,8 +49,10 @@ def assemble(
             line for name in objective.roles for line in _build(name, objective.roles, make, wanted, roles)
         )
     )
-    made = {} if missing else _defaults(objective, roles, source)
-    roles |= made
+    made: dict[str, nn.Module] = {}
+    if not missing:
+        made, missing = _defaults(objective, roles, source)
+        roles |= made
     kept = {name: avg for name, avg in wanted.items() if name in roles or avg.of in roles}
     roles |= {name: copy.deepcopy(roles[avg.of]) for name, avg in kept.items() if name not in roles}
     mine = {name: optim for name, optim in optimizers.items() if name in roles and name not in kept}
@@ -87,22 +89,24 @@ def _build(
     elif not role.optional and origin in roles:
         roles[name] = copy.deepcopy(roles[origin]).requires_grad_(True)
     elif not role.optional and role.default is None and origin not in make:
-        yield f"nobody offers the role {name!r}; offered: {sorted(make)}{nearest(name, make)}"
+        advice = role.advice or f"offered: {sorted(make)}{nearest(name, make)}"
+        yield f"nobody offers the role {name!r}; {advice}"
 
 
-def _defaults(objective: Objective, roles: Mapping[str, nn.Module], source: Source) -> dict[str, nn.Module]:
-    """Roles that nobody offers and that the objective knows how to make.
-
-    Raises:
-        AssemblyError: if one cannot be made from what is there.
-    """
-    absent = {
-        n: r.default for n, r in objective.roles.items() if n not in roles and r.default and not r.optional
-    }
-    try:
-        return {name: make(roles, source.batch(0, Key(0))) for name, make in absent.items()}
-    except ValueError as error:
-        raise AssemblyError([str(error)], type(objective).__name__) from error
+def _defaults(
+    objective: Objective, roles: Mapping[str, nn.Module], source: Source
+) -> tuple[dict[str, nn.Module], list[str]]:
+    """Roles that nobody offers and that the objective knows how to make, and why some cannot be made."""
+    made: dict[str, nn.Module] = {}
+    reasons: list[str] = []
+    for name, role in objective.roles.items():
+        if name in roles or role.default is None or role.optional:
+            continue
+        try:
+            made[name] = role.default(roles, source.batch(0, Key(0)))
+        except ValueError as error:
+            reasons.append(str(error))
+    return made, reasons
 
 
 def _companion(name: str, objective: Objective, optimizers: Mapping[str, Optim]) -> Optim:
@@ -155,7 +159,8 @@ def _unfit(assembly: Assembly) -> Iterator[str]:
         if module is not None and not isinstance(module, role.kind):
             lacks = [n for n in dir(role.kind) if not n.startswith("_") and not hasattr(module, n)]
             reason = f"it has no {', '.join(lacks)}" if lacks else f"it is a {type(module).__name__}"
-            yield f"role {name!r} must be a {role.kind.__name__}, but {reason}"
+            meant = (role.kind.__doc__ or "").strip().splitlines()[0].rstrip(".").split(":")[0]
+            yield f"role {name!r} must be a {role.kind.__name__} ({meant[:1].lower()}{meant[1:]}), but {reason}"
         elif module is not None:
             yield from _able(name, role, module)
 
@@ -180,10 +185,10 @@ def _lacking(process: object, wanted: type) -> str:
     """Why a process will not do."""
     if process is None:
         return "it is no network on a process of its own"
+    if not getattr(wanted, "_is_protocol", False):
+        return f"it has a {type(process).__name__}"
     gone = [n for n in sorted(set(dir(wanted))) if not n.startswith("_") and not hasattr(process, n)]
-    return (
-        f"{type(process).__name__} has no {', '.join(gone)}" if gone else f"it has a {type(process).__name__}"
-    )
+    return f"{type(process).__name__} has no {', '.join(gone)}"
 
 
 def _phases(assembly: Assembly) -> Iterator[str]:

@@ -35,6 +35,8 @@ from fewstep.protocol import (
     tensors,
 )
 
+_ADVICE = "this recipe has no reward; name your own: -s objective.target=module:callable"
+
 
 @dataclass(frozen=True)
 class PairPolicy:
@@ -80,7 +82,7 @@ class PairPolicy:
             self.origin: Role(trainable=False, optional=True),
             self.student: Role(kind=Stochastic, init=self.origin),
             self.reference: Role(kind=Stochastic, init=self.student, trainable=False),
-            self.reward: Role(kind=nn.Module, trainable=False, default=default),
+            self.reward: Role(trainable=False, default=default, advice=_ADVICE),
         }
 
     @property

@@ -69,7 +69,8 @@ class Reward:
     def roles(self) -> Mapping[str, Role]:
         """The reward, frozen."""
         default = None if self.make is None else partial(_made, self.make)
-        return {self.role: Role(kind=nn.Module, trainable=False, default=default)}
+        advice = "this recipe has no reward; name your own: -s objective.reward.target=module:callable"
+        return {self.role: Role(kind=nn.Module, trainable=False, default=default, advice=advice)}
 
     def assess(self, roles: Roles, sample: Sample, step: Step) -> Assessment:
         """One call of the reward on a sample: weights, and the direction of the tilt."""

@@ -29,6 +29,7 @@ class Role:
         process: what its process must be able to do, such as ``Flow``; None = any process will do.
         having: settings that the module must have, such as ``{"rule": "ddim"}``.
         default: (the other roles, a batch) -> the module, where the assembly offers none.
+        advice: what to do where nobody offers it.
     """
 
     kind: type = nn.Module
@@ -40,6 +41,7 @@ class Role:
     process: type | None = None
     having: Mapping[str, Any] = field(default_factory=dict)
     default: Callable[[Roles, Batch], nn.Module] | None = None
+    advice: str = ""
 
 
 @dataclass(frozen=True)
@@ -238,7 +240,8 @@ def _both(name: str, a: Role, b: Role) -> Role:
     process = b.process if a.process is None else a.process
     optional, accepts = a.optional and b.optional, a.accepts | b.accepts
     having, default = {**a.having, **b.having}, a.default or b.default
-    return Role(kind, init, a.trainable, reset, optional, accepts, process, having, default)
+    advice = a.advice or b.advice
+    return Role(kind, init, a.trainable, reset, optional, accepts, process, having, default, advice)
 
 
 def _merged(phase: Phase, cycles: Sequence[Sequence[Phase]]) -> Phase:
