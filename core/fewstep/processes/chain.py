@@ -37,9 +37,19 @@ class Chain:
         values = torch.tensor((self.final, *self.alpha_bars), dtype=torch.float64)
         return -values.log().clamp(min=GONE)
 
+    @cached_property
+    def _copies(self) -> dict[torch.device, Tensor]:
+        return {}
+
+    def _knots(self, device: torch.device) -> Tensor:
+        """The table on a device, copied there once."""
+        if device not in self._copies:
+            self._copies[device] = self._minus_logs.to(device)
+        return self._copies[device]
+
     def _interval(self, t: Time) -> tuple[Tensor, Tensor, Tensor]:
         """The interval below t: its index n + 1, and -ln alpha^2 at both ends."""
-        knots = self._minus_logs.to(t.device)
+        knots = self._knots(t.device)
         lower = (torch.ceil(t).long()).clamp(0, len(knots) - 2)
         return lower, knots[lower], knots[lower + 1]
 
@@ -66,7 +76,7 @@ class Chain:
 
     def time_of_ratio(self, ratio: Time) -> Time:
         """The inverse, interval by interval."""
-        knots = self._minus_logs.to(ratio.device)
+        knots = self._knots(ratio.device)
         wanted = torch.log1p(ratio.square()).clamp(knots[0], knots[-1])
         lower = (torch.searchsorted(knots, wanted.contiguous(), right=True) - 1).clamp(0, len(knots) - 2)
         low, high = knots[lower], knots[lower + 1]

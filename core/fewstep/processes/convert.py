@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
-
 from torch import Tensor
 
 from fewstep.processes.gaussian import Gaussian
 from fewstep.processes.matching import carried, same_noise
-from fewstep.protocol import Cond, Denoiser, Estimate, Tree
+from fewstep.protocol import Cond, Denoiser, Estimate, Tree, View
 
 
-class Converted(Denoiser):
+class Converted(View):
     """A denoiser of one Gaussian process that serves states of another.
 
     x_t = alpha x0 + sigma eps is, up to its size, a state of any process at the time with the same sigma / alpha, so
@@ -32,26 +30,8 @@ class Converted(Denoiser):
         self, base: Denoiser, process: Gaussian, prediction: str = "x0", *, strict: bool = True
     ) -> None:
         """Wrap ``base``; the network is its own, under the same parameter names."""
-        super().__init__(base.net, process, prediction)
-        # Bound as a plain attribute: the network must not be registered, saved or sharded twice.
-        object.__setattr__(self, "base", base)
+        super().__init__(base, process, prediction)
         self.strict = strict
-
-    base: Denoiser
-
-    def _apply(self, fn: Any, recurse: bool = True) -> Self:
-        """Moves and casts reach the base, which may hold more than its network: formulas keep buffers."""
-        self.base._apply(fn, recurse)
-        return self
-
-    @property
-    def accepts(self) -> frozenset[str]:
-        """The base's keywords."""
-        return self.base.accepts
-
-    def encode(self, shown: Tree) -> Tree:
-        """The base's encoder."""
-        return self.base.encode(shown)
 
     def forward(
         self,

@@ -75,7 +75,11 @@ class Gaussian:
 
     def on(self, mask: Tree) -> Self:
         """This process with a batch's mask bound."""
-        return self if mask is None else replace(self, geometry=self.geometry.on(mask))
+        if mask is None:
+            return self
+        bound = replace(self, geometry=self.geometry.on(mask))
+        vars(bound)["preserves_variance"] = self.preserves_variance  # looked up once, not once a batch
+        return bound
 
     def alpha(self, t: Tensor) -> Tensor:
         """Signal coefficient, float64."""

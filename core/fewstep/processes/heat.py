@@ -86,7 +86,7 @@ class HeatFlow(GeodesicFlow):
         return _moved(noise, x, self.variance(torch.ones_like(t)), target)
 
     def x0(self, raw: Tensor, xt: Tensor, t: Tensor, prediction: str) -> Tensor:
-        """The clean rotation: "x0" any matrix (..., 3, 3), or "tangent" (..., 3) from x_t to x0.
+        """The clean rotation: "x0" or "boundary" any matrix (..., 3, 3), or "tangent" (..., 3) from x_t to x0.
 
         Raises:
             ValueError: for another prediction.

@@ -122,13 +122,19 @@ class GeodesicFlow:
     def x0(self, raw: Tensor, xt: Tensor, t: Tensor, prediction: str) -> Tensor:
         """The clean rotation: "x0" any matrix (..., 3, 3); "tangent" (..., 3) from x_t to x0; "flow" (..., 3) velocity.
 
+        "boundary" is the consistency form of "x0": the share 1 - t_min / t of the way from x_t to it.
+
         Raises:
             ValueError: for another prediction.
         """
         if prediction == "x0":
             return self.geometry.project(raw)
+        if prediction == "boundary":
+            return self.geometry.project(_turned(nearest(xt), nearest(raw), 1 - self.t_min / t.double()))
         if prediction not in ("tangent", "flow"):
-            raise ValueError(f"unknown prediction {prediction!r} for rotations; one of x0, tangent, flow")
+            raise ValueError(
+                f"unknown prediction {prediction!r} for rotations; one of x0, boundary, tangent, flow"
+            )
         tangent = -spread(t.to(raw.dtype), raw) * raw if prediction == "flow" else raw
         return self.geometry.project(nearest(xt) @ exp(tangent))
 

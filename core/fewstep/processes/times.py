@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TypeAlias
 
 import torch
@@ -80,15 +81,20 @@ class LogStudent:
 
     def __call__(self, shape: Sequence[int], step: Step, key: Key) -> Float64[Tensor, ...]:
         """Times of the given shape."""
-        place = torch.linspace(math.log(self.low), math.log(self.high), 40_001, dtype=torch.float64)
-        squares = ((place - self.mean) / self.std).square() / self.freedom
-        share = torch.cumulative_trapezoid(torch.exp(-(self.freedom + 1) / 2 * torch.log1p(squares)), place)
-        share = torch.cat([torch.zeros(1, dtype=torch.float64), share / share[-1]])
+        place, share = self._table
         uniform = key.uniform(shape)
         above = torch.searchsorted(share, uniform, right=True).clamp(1, len(share) - 1)
         low, high = share[above - 1], share[above]
         inside = (uniform - low) / (high - low)
         return torch.exp(place[above - 1] + inside * (place[above] - place[above - 1]))
+
+    @cached_property
+    def _table(self) -> tuple[Tensor, Tensor]:
+        """Places of ln t, and the distribution function there."""
+        place = torch.linspace(math.log(self.low), math.log(self.high), 40_001, dtype=torch.float64)
+        squares = ((place - self.mean) / self.std).square() / self.freedom
+        share = torch.cumulative_trapezoid(torch.exp(-(self.freedom + 1) / 2 * torch.log1p(squares)), place)
+        return place, torch.cat([torch.zeros(1, dtype=torch.float64), share / share[-1]])
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """What the parts are: values, geometry, process, denoiser, student, objective, plan."""
 
-from fewstep.protocol.denoiser import Denoiser, Guided
+from fewstep.protocol.denoiser import Denoiser, Guided, View
 from fewstep.protocol.geometry import Categorical, Centered, Euclidean, Geometry
 from fewstep.protocol.key import Key
 from fewstep.protocol.objective import (
@@ -101,6 +101,7 @@ __all__ = [
     "Surgery",
     "Task",
     "Tree",
+    "View",
     "at_step",
     "cautions_of",
     "detach",

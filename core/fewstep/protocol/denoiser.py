@@ -87,7 +87,39 @@ class Denoiser(nn.Module):
         return asked
 
 
-class Guided(Denoiser):
+class View(Denoiser):
+    """Another meaning for the network of a denoiser, under the same parameter names; owns nothing of it.
+
+    Args:
+        base: whose network it is.
+        process: as in :class:`Denoiser`.
+        prediction: as in :class:`Denoiser`.
+    """
+
+    base: Denoiser
+
+    def __init__(self, base: Denoiser, process: Process, prediction: str) -> None:
+        """Look at ``base``."""
+        super().__init__(base.net, process, prediction)
+        # Bound as a plain attribute: the network must not be registered, saved or sharded twice.
+        object.__setattr__(self, "base", base)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        """Moves and casts reach the base, which may hold more than its network: formulas keep buffers."""
+        self.base._apply(fn, recurse)
+        return self
+
+    @property
+    def accepts(self) -> frozenset[str]:
+        """The base's keywords."""
+        return self.base.accepts
+
+    def encode(self, shown: Tree) -> Tree:
+        """The base's encoder."""
+        return self.base.encode(shown)
+
+
+class Guided(View):
     """Classifier-free guidance over a denoiser, in the one convention ``u + g (c - u)`` (g = 1 + w of Ho & Salimans).
 
     Args:
@@ -106,28 +138,15 @@ class Guided(Denoiser):
         interval: tuple[float, float] | None = None,
     ) -> None:
         """Wrap ``base``; network, process and prediction are its own."""
-        super().__init__(base.net, base.process, base.prediction)
-        # Bound as a plain attribute: the network must not be registered, saved or sharded twice.
-        object.__setattr__(self, "base", base)
+        super().__init__(base, base.process, base.prediction)
         self.scale = scale
         self.null = null
         self.interval = interval
-
-    base: Denoiser
-
-    def _apply(self, fn: Any, recurse: bool = True) -> Self:
-        """Moves and casts reach the base, which may hold more than its network: formulas keep buffers."""
-        self.base._apply(fn, recurse)
-        return self
 
     @property
     def accepts(self) -> frozenset[str]:
         """The base's keywords, and guidance."""
         return self.base.accepts | {"guidance"}
-
-    def encode(self, shown: Tree) -> Tree:
-        """The base's encoder."""
-        return self.base.encode(shown)
 
     def forward(
         self,

@@ -123,7 +123,7 @@ def test_a_student_that_cannot_serve_the_objective_is_told_with_what_it_lacks():
         def roles(self) -> Mapping[str, Role]:
             return {"student": Role(kind=Stochastic)}
 
-    with pytest.raises(AssemblyError, match="role 'student' must be a Stochastic .*, but it has no logp"):
+    with pytest.raises(AssemblyError, match=r"role 'student' must be a Stochastic .*, but it has no logp"):
         assemble(Policy(), {"student": Generator}, Cloud(), {"student": adam()})
 
 

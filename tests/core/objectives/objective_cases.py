@@ -45,8 +45,9 @@ class Pointwise(nn.Module):
         features: tuple[int, ...] = (),
     ) -> Any:
         """Feature 0 is the hidden layer (B, L, 8)."""
-        index = torch.zeros(len(x)) if cond.index is None else cond.index
-        told = (time, index, time if to is None else to, torch.ones(len(x)) if guidance is None else guidance)
+        index = torch.zeros_like(time) if cond.index is None else cond.index
+        scale = torch.ones_like(time) if guidance is None else guidance
+        told = (time, index, time if to is None else to, scale)
         beside = torch.stack([value.to(time.dtype) for value in told], 1)[:, None].expand(-1, x.shape[1], -1)
         hidden = torch.tanh(self.inner(torch.cat([x, beside], -1)))
         out: Tensor = self.outer(hidden)

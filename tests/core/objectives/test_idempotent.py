@@ -250,5 +250,5 @@ def test_a_student_that_cannot_be_asked_again_is_refused() -> None:
         "teacher": lambda: CovarianceTeacher(PROCESS, torch.eye(2)),
         "student": lambda: LinearStudent(PROCESS),
     }
-    with pytest.raises(AssemblyError, match="Stepwise .*, but it has no ask, times"):
+    with pytest.raises(AssemblyError, match=r"Stepwise .*, but it has no ask, times"):
         assemble(sign(At(TIME), fake=None), make, Once(), {})

@@ -266,7 +266,7 @@ def test_recipes_without_a_reward_or_with_a_mapped_student_are_refused_with_the_
     with pytest.raises(AssemblyError, match="nobody offers the role 'reward'"):
         assemble(PairPolicy(), {"student": lambda: Mover(0.7)}, Source(), {"student": optimizer()})
     mapped = lambda: FewStep(nn.Linear(1, 1), PROCESS, "x0", (10.0, 1.0))  # noqa: E731
-    with pytest.raises(AssemblyError, match="'student' must be a Stochastic .*, but it has no logp"):
+    with pytest.raises(AssemblyError, match=r"'student' must be a Stochastic .*, but it has no logp"):
         assemble(
             PairPolicy(),
             {"student": mapped, "reward": lambda: Slope(1.0)},

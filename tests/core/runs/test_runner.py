@@ -144,8 +144,12 @@ def test_an_unfinished_run_is_not_sampled(finished: Run, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ({"objective": "ratio-policy"}, "nobody offers the role 'disc'"),
-        ({"objective": "dmd", "student": False}, "role 'student' must be a Student, but it has no generate"),
+        ({"objective": "pso"}, "nobody offers the role 'reward'; .*-s objective.target"),
+        ({"objective": "ratio-policy"}, "draws nothing on its way"),
+        (
+            {"objective": "dmd", "student": False},
+            r"role 'student' must be a Student \(.*\), but it has no generate",
+        ),
     ],
 )
 def test_an_objective_that_the_student_cannot_serve_is_told_before_training(
