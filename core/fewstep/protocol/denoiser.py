@@ -78,6 +78,8 @@ class Denoiser(nn.Module):
 
     def _asked(self, **wanted: Any) -> dict[str, Any]:
         asked = {name: value for name, value in wanted.items() if value is not None}
+        if not asked:
+            return asked
         unknown = sorted(set(asked) - self.accepts)
         if unknown:
             raise ValueError(

@@ -14,12 +14,16 @@ Tree: TypeAlias = Any
 
 
 def tree_map(fn: Callable[..., Any], tree: Tree, *rest: Tree) -> Tree:
-    """Apply ``fn`` leaf by leaf over trees of one structure."""
+    """Apply ``fn`` leaf by leaf over trees of one structure; most trees are one tensor, which is done at once."""
+    if isinstance(tree, Tensor):
+        return fn(tree, *rest)
     return _pytree.tree_map(fn, tree, *rest)
 
 
 def tensors(tree: Tree) -> list[Tensor]:
     """All tensor leaves of a tree, in a fixed order."""
+    if isinstance(tree, Tensor):
+        return [tree]
     return [leaf for leaf in _pytree.tree_leaves(tree) if isinstance(leaf, Tensor)]
 
 
