@@ -131,6 +131,7 @@ class MeanFlow:
             own = here.ask(student, to=r)
         with torch.no_grad(), same_randomness(step.key.at("dropout")):
             flow = self._flow(roles, here, here.known(batch.x, noise), gone, step)
+        with torch.no_grad(), same_randomness(step.key.at("dropout")):
             target = self.target(here, student, flow, r, at_step(self.ramp, step))
         error = process.geometry.distance(Estimate(own), Estimate(target))
         total = (error / (error.detach() + self.constant) ** self.power).mean()

@@ -158,10 +158,15 @@ def penalty(
 @contextlib.contextmanager
 def same_randomness(key: Key) -> Iterator[None]:
     """Dropout inside draws the same numbers for the same key; the global generator is left as it was."""
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
-    with torch.random.fork_rng(devices=devices):
+    with forked():
         torch.manual_seed(key.seed64())
         yield
+
+
+def forked() -> contextlib.AbstractContextManager[None]:
+    """What is drawn inside leaves the global generators as they were."""
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
+    return torch.random.fork_rng(devices=devices)
 
 
 def _estimate(found: Estimate) -> Estimate:

@@ -2,6 +2,7 @@
 
 All three share one signature, ``(fn, primals, tangents) -> derivative``: ``fn(state, *times)`` gives a tree, a tangent
 of None stands still. Continuous-time objectives stop the gradient at this derivative, so none is ever built through it.
+Dropout draws the same numbers in every pass of a difference.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from fewstep.objectives.rollout import forked
 from fewstep.protocol import Tree, tensors, tree_map
 
 Function: TypeAlias = Callable[..., Tree]
@@ -52,7 +54,9 @@ class Difference:
         """Error O(step^2)."""
         h = self.step or _precision(primals) ** (1 / 3)
         with _plain(primals):
-            ahead, behind = (fn(*_moved(primals, tangents, by)) for by in (h, -h))
+            with forked():
+                ahead = fn(*_moved(primals, tangents, h))
+            behind = fn(*_moved(primals, tangents, -h))
         return tree_map(lambda a, b: (a - b) / (2 * h), ahead, behind)
 
 
@@ -73,7 +77,8 @@ class SemiContinuous:
         """One forward-mode pass and a plain one; error O(step)."""
         h = self.step or _precision(primals) ** (1 / 2)
         state, times = primals[:1], primals[1:]
-        value, slope = jvp(fn, primals, (tangents[0], *(None for _ in times)))
+        with forked():
+            value, slope = jvp(fn, primals, (tangents[0], *(None for _ in times)))
         with _plain(primals):
             behind = fn(*state, *_moved(times, tangents[1:], -h))
         return tree_map(lambda s, v, b: s + (v - b) / h, slope, value, behind)

@@ -12,9 +12,10 @@ from torch.autograd import forward_ad
 from torch.nn import functional as F
 
 from fewstep.objectives import Difference, SemiContinuous, jvp
-from fewstep.objectives.tangent import forward
+from fewstep.objectives.rollout import same_randomness
+from fewstep.objectives.tangent import Derivative, forward
 from fewstep.processes import edm, flow, trig, vp
-from fewstep.protocol import Cond, Denoiser, Key
+from fewstep.protocol import Cond, Denoiser, Key, spread
 
 
 class Small(nn.Module):
@@ -188,3 +189,20 @@ def test_sharded_parameters_have_forward_mode(tmp_path: Path) -> None:
 
 def off(a: Tensor, b: Tensor) -> float:
     return float((a - b).abs().max())
+
+
+def test_dropout_draws_the_same_numbers_in_every_pass_of_a_difference() -> None:
+    """Else the difference of two masks is divided by a small step."""
+    _, primals, tangents = setting(flow(), "flow")
+    thin = nn.Dropout(0.5)
+
+    def fn(x: Tensor, t: Tensor) -> Tensor:
+        return thin(torch.ones_like(x)) * torch.sin(x) * spread(t, x)
+
+    def derived(derivative: Derivative) -> Tensor:
+        with same_randomness(Key(5)):
+            return derivative(fn, primals, tangents)
+
+    exact = derived(forward)
+    assert off(derived(Difference()), exact) < 1e-7
+    assert off(derived(SemiContinuous()), exact) < 1e-5
