@@ -10,6 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from fewstep.objectives import Consistency, GridPairs
+from fewstep.objectives import ddim as ddim_step
 from fewstep.processes import SO3, GeodesicFlow, Product, flow
 from fewstep.processes.rotations import exp, hat, log, nearest, to_quaternion
 from fewstep.protocol import (
@@ -23,6 +25,7 @@ from fewstep.protocol import (
     Key,
     Process,
     Sample,
+    Step,
     pathwise,
 )
 from fewstep.samplers import FewStep, ddim, heun
@@ -275,3 +278,25 @@ def test_a_transition_from_a_noisy_rotation_is_refused() -> None:
 def test_quaternions_of_half_turns_are_unit() -> None:
     half = exp(math.pi * torch.eye(3, dtype=torch.float64))
     assert torch.allclose(to_quaternion(half).norm(dim=-1), torch.ones(3).double())
+
+
+def test_the_boundary_form_is_the_state_itself_where_it_is_clean() -> None:
+    x, raw = turns(5), turns(5, seed=1)
+    assert torch.allclose(PROCESS.x0(raw, x, at(PROCESS.t_min, 5), "boundary"), x, atol=1e-12)
+    assert torch.allclose(PROCESS.x0(x, x, at(0.7, 5), "boundary"), x, atol=1e-12)
+    noisy = PROCESS.x0(raw, x, at(1.0, 5), "boundary")
+    assert float(PROCESS.geometry.distance(Estimate(noisy), Estimate(raw)).max()) < (4 * PROCESS.t_min) ** 2
+
+
+def test_a_map_to_the_only_rotation_that_exists_is_consistent_and_any_other_is_not() -> None:
+    """Neighbors on the teacher's path, the last of which is clean: there the map is held to the state."""
+    only, other = (RotationTeacher(PROCESS, turns(1, seed=seed), torch.ones(1)) for seed in (3, 4))
+    objective = Consistency(GridPairs(3), ddim_step, target=None)
+    x = only.points.expand(64, 3, 3)
+
+    def loss(student: RotationTeacher) -> float:
+        roles, step = {"student": student, "teacher": only}, Step(0, 1, Key(0))
+        return float(objective.loss(objective.phases(0)[0], roles, Batch(x, x), step).total)
+
+    assert loss(only) < 1e-5
+    assert loss(other) > 0.05
