@@ -15,13 +15,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from fewstep.objectives.corruption import draw_times
 from fewstep.objectives.distances import Distance, l2
+from fewstep.objectives.guidance import Scale, drawn_scale, told_scale
 from fewstep.objectives.pair_solvers import Believe, PairSolver, Sde, States, heun
 from fewstep.objectives.pairs_of_times import GridPairs, Pair, PairLaw, SegmentPairs
 from fewstep.objectives.rollout import same_randomness
 from fewstep.objectives.weights import PairWeight, pair_one
-from fewstep.processes import TimeLaw
 from fewstep.protocol import (
     Batch,
     Cond,
@@ -73,7 +72,7 @@ class Consistency:
     solver: PairSolver = heun
     distance: Distance = l2
     weight: PairWeight = pair_one
-    guidance: TimeLaw | float | None = None
+    guidance: Scale = None
     states: States | None = None
     compare: Literal["landing", "clean"] = "landing"
     accompanied: bool = False
@@ -126,7 +125,7 @@ class Consistency:
         target = roles[self.target] if self.target is not None else student
         process = student.process.on(batch.mask)
         pair = self._pair(process, batch, step)
-        scale = self._scale(batch, step, pair.t)
+        scale = drawn_scale(self.guidance, batch.like, step, step.key.at("guidance"))
         xt, xs = self._points(process, roles, batch, pair, scale, step)
         sent = _Sender(process, batch.cond, scale, self.pairs.lands == "anywhere")
         finish = target if self.compare == "clean" else None
@@ -159,13 +158,6 @@ class Consistency:
         device = tensors(batch.like)[0].device
         drawn = self.pairs(process, rows(batch.like), step, step.key.at("time"))
         return Pair(*(None if times is None else times.to(device) for times in drawn))  # type: ignore[arg-type]
-
-    def _scale(self, batch: Batch, step: Step, t: Tensor) -> Tensor | None:
-        if self.guidance is None:
-            return None
-        if callable(self.guidance):
-            return draw_times(self.guidance, batch.like, step, step.key.at("guidance"))
-        return torch.full_like(t, self.guidance)
 
     @torch.no_grad()
     def _points(
@@ -209,7 +201,7 @@ class _Sender:
 
     def _told(self, model: Any, to: Tensor | None) -> dict[str, Tensor]:
         """What the network is told beside state, time and condition."""
-        told = {} if self.scale is None or "guidance" not in model.accepts else {"guidance": self.scale}
+        told = told_scale(model, self.scale)
         return {**told, "to": to} if self.tells and to is not None else told
 
 
@@ -220,9 +212,9 @@ def _draws(process: Process, batch: Batch, step: Step) -> Callable[[str], Callab
 
 def _bounded(process: Any, x: Tree, t: Tensor, est: Estimate) -> Estimate:
     """At the cleanest time the estimate is the state itself, whatever the network says (Song et al. 2023 eq. 4)."""
-    edge = t <= process.t_min
-    if not isinstance(process, Flow) or not bool(edge.any()):
+    if not isinstance(process, Flow):
         return est
+    edge = t <= process.t_min
     clean = process.x0(x, x, t, "boundary")
     return Estimate(tree_map(lambda own, net: torch.where(spread(edge, net), own, net), clean, est.x0))
 

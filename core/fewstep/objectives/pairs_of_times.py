@@ -96,10 +96,10 @@ class RatioPairs:
     lands: ClassVar[Lands] = "clean"
 
     def __call__(self, process: Process, count: int, step: Step, key: Key) -> Pair:
-        """The cleanest time has no neighbor below: there both stand still, and the pair says nothing."""
+        """The cleanest time has no neighbor below: there, and below it, both stand still, and the pair says nothing."""
         t = self.times((count,), step, key)
         gap = t * (1 - at_step(self.ratio, step)) * (1 + self.boost * torch.sigmoid(-t))
-        return Pair(t, (t - gap).clamp(min=process.t_min))
+        return Pair(t, torch.minimum(t, (t - gap).clamp(min=process.t_min)))
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from fewstep.objectives import (
     pseudo_huber,
 )
 from fewstep.objectives.weights import inverse_gap
-from fewstep.processes import Gaussian, Uniform, edm, flow, trig, vp
+from fewstep.processes import Gaussian, Uniform, ddpm, edm, flow, trig, vp
 from fewstep.protocol import Cond, Estimate, Key, Step
 from fewstep.testing.analytic import GaussianTeacher
 
@@ -212,9 +212,19 @@ def test_latent_consistency_takes_the_papers_steps() -> None:
     assert torch.allclose((t - s)[s > vp().t_min], torch.tensor(0.999 * 20 / 1000).double(), atol=1e-12)
 
 
+def test_latent_consistency_takes_every_step_of_a_chain() -> None:
+    """A thousand whole times have 999 intervals."""
+    process = ddpm()
+    objective = KINDS["lcm"]().build(process)  # type: ignore[attr-defined]
+    t, s, *_ = objective.pairs(process, 64, Step(0, 1, Key(0)), Key(1))
+    assert torch.equal(t - s, torch.minimum(t, torch.full_like(t, 20)))
+
+
 def test_ratio_pairs_stop_at_the_cleanest_time() -> None:
     t, s, *_ = RatioPairs(Uniform(0.002, 1.0), 0.5)(edm(), 32, Step(0, 1, Key(0)), Key(5))
     assert torch.equal(s, (t / 2).clamp(min=0.002))
+    t, s, *_ = RatioPairs(Uniform(0.0, 0.002), 0.5)(edm(), 32, Step(0, 1, Key(0)), Key(5))
+    assert torch.equal(s, t)
 
 
 @pytest.mark.parametrize(

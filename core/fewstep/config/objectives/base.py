@@ -16,6 +16,15 @@ WeightName: TypeAlias = Literal[
     "customary", "one", "edm", "snr", "truncated-snr", "min-snr", "score", "dreamfusion", "inverse-hidden"
 ]
 
+DistanceName: TypeAlias = Literal["l2", "l1", "pseudo-huber"]
+
+
+def distance_named(name: DistanceName, bend: float = 5.4e-4) -> Any:
+    """The distance of that name; ``bend`` is the pseudo-Huber's."""
+    from fewstep.objectives import distances
+
+    return distances.pseudo_huber(bend) if name == "pseudo-huber" else getattr(distances, name)
+
 
 def weight_named(name: str, process: Process) -> Any:
     """The weight function of that name, tried once on this process.

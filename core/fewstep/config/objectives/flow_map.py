@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 from pydantic import model_validator
 
 from fewstep.config.model import Settings, setting
+from fewstep.config.objectives.base import DistanceName, distance_named
 from fewstep.config.times import TimesConfig
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ TargetName: TypeAlias = Literal["average", "self"]
 class Paired(Settings):
     """What all flow maps on pairs of times share."""
 
-    distance: Literal["l2", "l1", "pseudo-huber"] = setting("l2", "distance of the two places")
+    distance: DistanceName = setting("l2", "distance of the two places")
     huber_c: float = setting(
         5.4e-4, "bend of the pseudo-Huber distance", gt=0, paper="Song & Dhariwal 2024 eq. 7"
     )
@@ -37,13 +38,11 @@ class Paired(Settings):
 
     def common(self) -> dict[str, Any]:
         """Keyword arguments of :class:`fewstep.objectives.Consistency` that they share."""
-        from fewstep.objectives import distances
         from fewstep.processes import Uniform
 
-        far = distances.pseudo_huber(self.huber_c) if self.distance == "pseudo-huber" else None
         scale = self.guidance if self.guidance_to is None else Uniform(self.guidance or 0.0, self.guidance_to)
         return {
-            "distance": far or getattr(distances, self.distance),
+            "distance": distance_named(self.distance, self.huber_c),
             "guidance": scale,
             "target": "target" if self.target == "average" else None,
         }
@@ -118,7 +117,7 @@ class LCMConfig(Paired):
         ge=1,
         paper="Luo et al. 2023 sec. 4.3",
     )
-    distance: Literal["l2", "l1", "pseudo-huber"] = setting("pseudo-huber", "distance of the two places")
+    distance: DistanceName = setting("pseudo-huber", "distance of the two places")
     huber_c: float = setting(1e-3, "bend of the pseudo-Huber distance", gt=0, paper="the authors' code")
     guidance: float | None = setting(
         None,
@@ -132,7 +131,10 @@ class LCMConfig(Paired):
         """The objective."""
         from fewstep.objectives import Consistency, GridPairs, ddim
 
-        settings = {**self.common(), "pairs": GridPairs(self.steps, self.skip), "solver": ddim}
+        # A chain has whole times only, and so an interval less than it has of them.
+        most = int(process.t_max - process.t_min) if getattr(process, "whole", False) else self.steps
+        pairs = GridPairs(min(self.steps, most), self.skip)
+        settings = {**self.common(), "pairs": pairs, "solver": ddim}
         made: Objective = Consistency(**{**settings, **fixed})
         return made
 

@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import model_validator
 
 from fewstep.config.model import Settings, setting
-from fewstep.config.objectives.base import WeightName, weight_named
+from fewstep.config.objectives.base import DistanceName, WeightName, distance_named, weight_named
 from fewstep.config.objectives.rounds import Round
 from fewstep.config.times import TimesConfig
 
 if TYPE_CHECKING:
     from fewstep.protocol import Objective, Process
-
-DistanceName: TypeAlias = Literal["l2", "l1", "pseudo-huber"]
-
-
-def distance_named(name: DistanceName) -> Any:
-    """The distance of that name."""
-    from fewstep.objectives import distances
-
-    return distances.pseudo_huber() if name == "pseudo-huber" else getattr(distances, name)
 
 
 def scale_between(low: float | None, high: float | None) -> Any:

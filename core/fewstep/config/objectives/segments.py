@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from pydantic import model_validator
 
 from fewstep.config.model import setting
+from fewstep.config.objectives.base import DistanceName
 from fewstep.config.objectives.flow_map import Accompanied, SolverName, TargetName
 from fewstep.config.objectives.rounds import Round
 
@@ -83,7 +84,7 @@ class MLCMConfig(Segmented):
     kind: Literal["mlcm"] = setting(
         "mlcm", "segmented consistency on the teacher's own states, without data", paper="Xie et al. 2024"
     )
-    distance: Literal["l2", "l1", "pseudo-huber"] = setting("pseudo-huber", "distance of the two places")
+    distance: DistanceName = setting("pseudo-huber", "distance of the two places")
     huber_c: float = setting(1e-3, "bend of the pseudo-Huber distance", gt=0, paper="Luo et al. 2023")
 
     walk: int | None = setting(
