@@ -186,7 +186,5 @@ def _stepped(
     index = step.key.at("step").integers((count,), len(times)).to(device)
     each = torch.arange(count, device=device)
     xt = tree_map(lambda *states: torch.stack(states)[index, each], *path)
-    t = torch.tensor(times, dtype=torch.float64, device=device)[index]
-    cond = with_index(batch.cond, index)
-    est = student(xt, t, cond)
-    return Sample(est.x0, cond, est)
+    est = student.ask(xt, index, batch.cond)
+    return Sample(est.x0, with_index(batch.cond, index), est)

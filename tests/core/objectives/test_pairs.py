@@ -187,6 +187,28 @@ def test_the_flow_map_from_every_place_of_the_path_is_the_optimum_of_several_ste
     assert value(Pairs(ODE(exactly)), roles) == pytest.approx(0.01)
 
 
+class Scaled(nn.Module):
+    """Remembers the guidance that it was told."""
+
+    accepts = frozenset({"guidance"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[float] = []
+
+    def forward(self, x: Tensor, time: Tensor, cond: Cond, guidance: Tensor | None = None) -> Tensor:
+        self.told += [] if guidance is None else guidance.tolist()
+        return x
+
+
+@pytest.mark.parametrize("times", [(1.0,), (1.0, 0.5)])
+def test_a_student_learns_what_its_roll_will_tell(times: tuple[float, ...]) -> None:
+    process = flow()
+    student = FewStep(Scaled(), process, "x0", times, guidance=2.5)
+    value(Pairs(ODE(heun, 2)), {"teacher": GaussianTeacher(process, MEAN, STD), "student": student})
+    assert set(student.net.told) == {2.5}  # type: ignore[arg-type]
+
+
 def test_a_student_that_begins_below_the_noisiest_time_is_shown_its_own_noise() -> None:
     process = flow()
     teacher = GaussianTeacher(process, MEAN, STD)
