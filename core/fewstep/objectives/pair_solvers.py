@@ -83,14 +83,18 @@ class Along:
     ) -> Tree:
         """As many steps as the row with the longest way needs; rows that have arrived stand still."""
         rising = process.grid(self.steps).flip(0).to(t.device)
-        for i in range(self.steps):
-            if not bool((t > s).any()):
-                break
+        for i in range(self._longest(rising, t, s)):
             below = rising[(torch.searchsorted(rising, t) - 1).clamp(min=0)]
             there = torch.maximum(below, s)
             numbered: Draw = lambda number, i=i: draw(i + number * self.steps)  # type: ignore[misc]  # noqa: E731
             xt, t = self.solver(process, believe, xt, t, there, numbered), there
         return xt
+
+    @staticmethod
+    def _longest(rising: Tensor, t: Tensor, s: Tensor) -> int:
+        """Steps of the row that has the longest way; asked once, since a device is waited for."""
+        between = (rising > s.unsqueeze(1)) & (rising < t.unsqueeze(1))
+        return int((between.sum(1) + (t > s)).max())
 
 
 @dataclass(frozen=True)

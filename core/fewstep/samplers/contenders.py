@@ -55,6 +55,7 @@ def student_sampler(role: str = "student", steps: int | None = None) -> Sampler:
     def draw(roles: Roles, batch: Batch, step: Step) -> Iterator[State]:
         sample = roles[role].sample(batch, step, steps=steps)
         yield from sample.path
-        yield State(sample.x, torch.zeros(rows(sample.x), dtype=torch.float64), sample.est)
+        device = tensors(sample.x)[0].device
+        yield State(sample.x, torch.zeros(rows(sample.x), dtype=torch.float64, device=device), sample.est)
 
     return Sampler(draw, (role,), lambda count: student_sampler(role, count))

@@ -124,7 +124,8 @@ class RouseTeacher(Exact):
         found = torch.zeros_like(xt, dtype=torch.float64)
         for length in sorted(set(lengths.tolist())):
             mine = lengths == length
-            values, vectors = rouse_modes(length, self.bond, self.dimensions)
+            modes_of = rouse_modes(length, self.bond, self.dimensions)
+            values, vectors = (found_of.to(xt.device) for found_of in modes_of)
             gain = (
                 alpha[mine, None]
                 * values
