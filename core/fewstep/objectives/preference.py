@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fewstep.objectives.discriminator import reference_of
+from fewstep.objectives.reward import made_by
 from fewstep.objectives.rollout import detach_sample, rollout
 from fewstep.protocol import (
     Batch,
@@ -77,7 +78,7 @@ class PairPolicy:
     @property
     def roles(self) -> Mapping[str, Role]:
         """Student, its frozen copy, and the judge of samples."""
-        default = None if self.make is None else partial(_made, self.make)
+        default = None if self.make is None else partial(made_by, self.make)
         return {
             self.origin: Role(trainable=False, optional=True),
             self.student: Role(kind=Stochastic, init=self.origin),
@@ -220,10 +221,6 @@ def pair_loss(difference: Tensor, wins: Tensor, beta: float) -> Tensor:
     """(B, K) cross-entropy of sigmoid(beta difference) against the probability (B,) that the first wins."""
     first = wins.to(difference.dtype).unsqueeze(1)
     return -first * F.logsigmoid(beta * difference) - (1 - first) * F.logsigmoid(-beta * difference)
-
-
-def _made(make: Callable[[], nn.Module], roles: Roles, batch: Batch) -> nn.Module:
-    return make()
 
 
 def log_probability(sample: Sample) -> Tensor:

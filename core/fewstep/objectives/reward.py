@@ -68,7 +68,7 @@ class Reward:
     @property
     def roles(self) -> Mapping[str, Role]:
         """The reward, frozen."""
-        default = None if self.make is None else partial(_made, self.make)
+        default = None if self.make is None else partial(made_by, self.make)
         advice = "this recipe has no reward; name your own: -s objective.reward.target=module:callable"
         return {self.role: Role(kind=nn.Module, trainable=False, default=default, advice=advice)}
 
@@ -142,7 +142,8 @@ def rewarded(
     return found.tilted((found.weight * each).mean(), sample, geometry, reward.cap), found.logs
 
 
-def _made(make: Callable[[], nn.Module], roles: Roles, batch: Batch) -> nn.Module:
+def made_by(make: Callable[[], nn.Module], roles: Roles, batch: Batch) -> nn.Module:
+    """A reward that needs neither roles nor a batch to be made."""
     return make()
 
 
