@@ -29,7 +29,7 @@ contracts: .venv/everything    ## who may import whom
 	$(BIN)/lint-imports
 
 bench: .venv/everything    ## speed, as ratios measured in one run
-	for name in speed against_modelopt jvp; do $(BIN)/python benchmarks/$$name.py || exit 1; done
+	for name in speed against_modelopt jvp pseudo_loss; do $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 docs: .venv/everything    ## render docs/ to build/docs, check its links, run its examples
 	$(BIN)/python docs/build.py
