@@ -38,7 +38,8 @@ class Cursor:
         cycle: passes over the phases that are done.
         position: phases of this cycle that are done.
         batches: micro-batches that earlier cycles took.
-        updates: updates tried in this stage; ``skipped`` of them, the last ``streak`` in a row, were non-finite.
+        updates: updates tried in this stage; ``skipped`` of them were non-finite.
+        streaks: phase -> its last updates in a row that were non-finite.
         frozen: role -> fingerprint, one per rank, of what must not change.
     """
 
@@ -48,7 +49,7 @@ class Cursor:
     batches: int = 0
     updates: int = 0
     skipped: int = 0
-    streak: int = 0
+    streaks: dict[str, int] = field(default_factory=dict)
     frozen: dict[str, str] = field(default_factory=dict)
 
 

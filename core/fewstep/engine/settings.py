@@ -19,7 +19,7 @@ class Settings:
         save_every: optimizer updates between checkpoints.
         keep: newest checkpoints that stay.
         log_every: cycles between logged metrics; reading a metric is the only thing that waits for the device.
-        patience: non-finite updates in a row that are skipped before the run fails.
+        patience: non-finite updates in a row of one phase that are skipped before the run fails.
         shard: whether roles are sharded over the ranks of a process group; otherwise they are replicated.
     """
 

@@ -220,7 +220,7 @@ class Trainer:
             reshard(team.roles.values())
             average_gradients((p for learner in learners for p in learner.parameters), self.world)
         if self._finite(learners):
-            self.cursor.streak = 0
+            self.cursor.streaks.pop(phase.name, None)
             for learner in learners:
                 learner.ready(self.cursor.cycle, cycle.step)
                 learner.update()
@@ -244,11 +244,12 @@ class Trainer:
 
     def _skipped(self, phase: Phase, batch: int) -> None:
         at = self.cursor
-        at.skipped, at.streak = at.skipped + 1, at.streak + 1
-        if at.streak >= self.desk.settings.patience:
+        at.skipped, streak = at.skipped + 1, at.streaks.get(phase.name, 0) + 1
+        at.streaks[phase.name] = streak  # of its own: a critic's good updates do not excuse its student
+        if streak >= self.desk.settings.patience:
             raise NonFiniteError(
-                f"stage {self.stage.name!r}: {at.streak} updates in a row had a gradient that was not finite; the last "
-                f"was phase {phase.name!r} of cycle {at.cycle}, micro-batch {batch} of the source (seed {self.key.seed})",
+                f"stage {self.stage.name!r}: {streak} updates in a row of phase {phase.name!r} had a gradient that was not "
+                f"finite; the last was in cycle {at.cycle}, micro-batch {batch} of the source (seed {self.key.seed})",
                 "finite gradients",
                 f"look at source.batch({batch}, ...), lower the learning rate, or set Optim.clip",
             )

@@ -172,6 +172,17 @@ def test_twenty_non_finite_updates_in_a_row_fail_and_name_the_batch(tmp_path):
         pull(50, tmp_path, Pull(spoil=(1, *range(3, 50))))
 
 
+def test_a_student_that_is_never_finite_fails_though_its_critic_is(tmp_path):
+    @dataclass(frozen=True)
+    class Spoiled(Duel):
+        def loss(self, phase: Phase, roles: Mapping[str, Any], batch: Batch, step: Step) -> Iterator[Loss]:
+            for part in super().loss(phase, roles, batch, step):
+                yield Loss(part.total * math.nan if phase.name == "student" else part.total)
+
+    with pytest.raises(NonFiniteError, match=r"20 updates in a row of phase 'student'.*\n*.*cycle 19"):
+        execute(plan(stage(Spoiled(), 25)), site(tmp_path))
+
+
 def test_nineteen_do_not(tmp_path):
     value = pull(25, tmp_path, Pull(spoil=tuple(range(3, 22))))["student"].value.item()
     assert value == pytest.approx(1 - 0.9**6, abs=1e-6)
