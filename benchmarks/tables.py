@@ -6,7 +6,7 @@ import argparse
 import json
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +91,7 @@ def _line(name: str, seeds: list[Row], metrics: Sequence[str]) -> list[str]:
     gate = "passed" if passed == len(seeds) else "failed" if not passed else f"{passed} of {len(seeds)}"
     first = seeds[0]
     seconds = f"{statistics.median(row.seconds for row in seeds):.0f}" if first.updates else ""
-    cost = [str(first.updates), f"{first.cost:g}", seconds] if first.updates else ["", "", ""]
+    cost = [str(first.updates), f"{first.cost:.3g}", seconds] if first.updates else ["", "", ""]
     cells = [_spread([row.found[metric] for row in seeds]) for metric in metrics]
     return [name, *cells, gate, f"{first.calls:g}", *cost]
 
@@ -133,18 +133,19 @@ def markers(name: str) -> tuple[str, str]:
     )
 
 
-def remembered(path: Path | None) -> list[Row]:
-    """Rows that an earlier run left in a file."""
+def remembered(toy: Toy, path: Path | None) -> list[Row]:
+    """Rows that an earlier run left in a file, held to today's gate."""
     if path is None or not path.exists():
         return []
-    return [Row(**values) for values in json.loads(path.read_text())]
+    rows = [Row(**values) for values in json.loads(path.read_text())]
+    return [replace(row, passed=toy.passes(row.found)) for row in rows]
 
 
 def main(toy: Toy, about: str) -> None:
     """The command of a toy."""
     asked = _arguments(about)
     torch.set_num_threads(1)
-    rows = {(row.name, row.seed): row for row in remembered(asked.json)}
+    rows = {(row.name, row.seed): row for row in remembered(toy, asked.json)}
     for row in _made(toy, asked, rows):
         rows[row.name, row.seed] = row
         print(" | ".join(_line(row.name, [row], list(row.found))), flush=True)
