@@ -195,20 +195,22 @@ class ScoreDistillation:
 
     def _student(self, roles: Roles, sample: Sample, step: Step) -> Loss:
         process = roles[self.teacher].process.on(sample.mask)
-        plays = self.adversary is not None and self.adversary.weight != 0.0
+        against = 0.0 if self.adversary is None else at_step(self.adversary.weight, step)
+        plays = against != 0.0
         with torch.set_grad_enabled(plays):
             seen = self.corruption(process, sample, self.times, step, step.key.at("judge"))
             real, fake = self._beliefs(roles, seen, sample, step, graph=plays)
-            logit = self._logit(roles, process, seen, sample, real, fake)
+            asked = plays or self.ratio is not None
+            logit = self._logit(roles, process, seen, sample, real, fake) if asked else None
         with torch.no_grad():
             direction = self._direction(process, seen, believed(sample), real, fake, logit)
             scale = process.geometry.inner(direction, direction)
         each = process.geometry.inner(process.geometry.coordinates(sample), direction)
         logs = {"direction": scale.mean().sqrt()}
         if plays and logit is not None:
-            against = self._adversary.student_loss(logit)
-            each = each + at_step(self._adversary.weight, step) * against
-            logs["adversarial"] = against.detach().mean()
+            adversarial = self._adversary.student_loss(logit)
+            each = each + against * adversarial
+            logs["adversarial"] = adversarial.detach().mean()
         total, found = rewarded(self.reward, each, roles, sample, process.geometry, step)
         extra, of_sample = penalty(sample, self.penalties, step)
         return Loss(total + extra, {**logs, **found, **of_sample})
@@ -237,12 +239,10 @@ class ScoreDistillation:
 
     def _logit(
         self, roles: Roles, process: Any, seen: Corrupted, sample: Sample, real: Estimate, fake: Estimate
-    ) -> Tensor | None:
-        """(B,) of the discriminator, where its loss or its ratio is wanted."""
-        if self.adversary is None or (self.adversary.weight == 0.0 and self.ratio is None):
-            return None
-        est = real if self.adversary.features_of == self.teacher else fake
-        logits = self.adversary.logits(roles, seen.xt, seen.t, sample.cond, est)
+    ) -> Tensor:
+        """(B,) of the discriminator."""
+        est = real if self._adversary.features_of == self.teacher else fake
+        logits = self._adversary.logits(roles, seen.xt, seen.t, sample.cond, est)
         return per_sample(logits, process, seen.xt)
 
     def _direction(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from fewstep.config.objectives import KINDS
 from fewstep.engine import AssemblyError, assemble
 from fewstep.objectives import Adversarial, Adversary, FeatureHead, Readout, dmd2, tdm
+from fewstep.objectives.continuous import After
 from fewstep.protocol import Batch, Cond, Denoiser, Group, Key, Optim, Roles, Step
 from fewstep.samplers import FewStep
 from fewstep.testing.linear import LinearStudent
@@ -187,6 +188,18 @@ def test_no_network_is_called_more_often_than_the_mathematics_needs(name: str) -
         case.objective.loss(phase, roles, case.batch(), Step(0, 10, Key(1)))
         counted = " ".join(f"{len(calls)}/{sum(calls)}" for calls in seen.values())
         assert counted == CALLS[name][phase.name], phase.name
+
+
+def test_an_adversary_that_has_not_entered_yet_costs_the_student_nothing() -> None:
+    case = CASES["dmd2"]
+    waiting = replace(case.objective, adversary=replace(case.objective.adversary, weight=After(20)))
+    roles, phase = case.roles(), waiting.phases(0)[-1]
+    grant(roles, phase)
+    seen = {role: listen(roles[role]) for role in ("teacher", "fake", "disc")}
+    found = waiting.loss(phase, roles, case.batch(), Step(0, 100, Key(1)))
+    assert seen == {"teacher": [False], "fake": [False], "disc": []}
+    assert "adversarial" not in found.logs
+    assert "adversarial" in waiting.loss(phase, roles, case.batch(), Step(20, 100, Key(1))).logs
 
 
 def listen(module: nn.Module) -> list[bool]:
