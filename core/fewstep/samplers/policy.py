@@ -68,9 +68,16 @@ class FewStepPolicy(FewStep):
         """The whole roll as data, with the log-probability of each draw; one network call per step.
 
         The last step, which is no draw, carries no graph.
+
+        Raises:
+            ValueError: for a single step, which draws nothing.
         """
         times = self.schedule(steps)
         last = len(times) - 1
+        if last == 0:
+            raise ValueError(
+                "a roll of one step draws nothing, so it has no probability; ask for two or more"
+            )
         head = self._roll(batch, step, noise, times[:last], graph_from=0)
         here, process = head.path[-1], self.process.on(batch.mask)
         then = torch.full_like(here.t, times[last])

@@ -127,6 +127,12 @@ def test_a_student_without_a_random_step_is_no_policy(times: tuple[float, ...], 
         policy(edm(sigma_max=10.0), times, rule)
 
 
+def test_a_roll_of_one_step_is_refused() -> None:
+    batch = Batch(like=torch.zeros(2, 1, dtype=torch.float64))
+    with pytest.raises(ValueError, match="draws nothing"):
+        policy(edm(sigma_max=10.0), (10.0, 1.0)).generate(batch, Step(0, 1, Key(0)), steps=1)
+
+
 def test_an_exact_policy_draws_the_law_of_the_data() -> None:
     """Renoising exact beliefs of a narrow law from far away: its marginal at the second time is known."""
     process = edm(sigma_max=100.0)
