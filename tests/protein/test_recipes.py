@@ -79,9 +79,9 @@ def test_another_objective_of_the_core_trains_the_same_student(objective: str, t
     assert "student" in execute(plan, site)
 
 
-def test_an_objective_that_needs_drawn_samples_is_refused_before_training(tmp_path: Path) -> None:
-    plan, site = tiny(tmp_path, objective="ratio-policy")
-    with pytest.raises(AssemblyError):
+def test_an_objective_that_needs_a_reward_is_refused_before_training(tmp_path: Path) -> None:
+    plan, site = tiny(tmp_path, objective="pso")
+    with pytest.raises(AssemblyError, match="this recipe has no reward"):
         plan.stages[-1].build({"teacher": recipe.make_teacher(BackboneConfig.model_validate(TINY))})
     assert site.key == Key(0)
 
