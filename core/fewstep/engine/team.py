@@ -44,6 +44,7 @@ class Team:
         self.frozen = [
             n for n, role in self.asked.items() if not role.trainable and n not in assembly.averages
         ]
+        self.targets = {n: a.of for n, a in assembly.averages.items() if a.when == "before"}
         self.growing = [n for n in self.learners if isinstance(self.roles[n], Growing)]
         self.initial = {n: self._copy(n) for n in self.learners if self.asked[n].reset_every}
         self.active: frozenset[str] = frozenset()
@@ -53,7 +54,11 @@ class Team:
         self.shared = any(len(states[name]) > len(self.owned[name]) for name in states)
 
     def activate(self, phase: Phase | None) -> None:
-        """Gradients and training mode for the roles of this phase, and for nobody else."""
+        """Gradients and training mode for the roles of this phase, and for nobody else.
+
+        A target average takes the training mode of the role that it follows, so that one key drops the same units of both
+        (Song et al. 2023: the dropout of student and target is synchronized).
+        """
         wanted = frozenset(phase.updates + phase.builds) if phase else frozenset()
         if wanted == self.active:
             return
@@ -62,8 +67,9 @@ class Team:
             for parameter in self.learners[name].parameters:
                 parameter.requires_grad_(name in wanted)
         for name in self.order:
-            if self.shared or self.roles[name].training != (name in wanted):
-                self.roles[name].train(name in wanted)
+            training = self.targets.get(name, name) in wanted
+            if self.shared or self.roles[name].training != training:
+                self.roles[name].train(training)
         self.active = wanted
 
     def average(self, when: str, step: Step) -> None:
