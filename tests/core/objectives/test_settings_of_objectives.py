@@ -96,6 +96,14 @@ def test_settings_reach_the_objective() -> None:
     assert guided.target is None
 
 
+@pytest.mark.parametrize("kind", ["lcm", "ect", "progressive", "guidance"])
+def test_a_range_of_guidance_has_two_ends_in_order(kind: str) -> None:
+    for low, high in ((None, 3.0), (3.0, 3.0), (4.0, 3.0)):
+        with pytest.raises(ValidationError):
+            KINDS[kind](guidance=low, guidance_to=high)
+    assert KINDS[kind](guidance=2.0, guidance_to=3.0).scale() == Uniform(2.0, 3.0)  # type: ignore[attr-defined]
+
+
 def test_a_recipe_fixes_what_belongs_to_it() -> None:
     assert Recipe().objective.build(flow(), share_rollout=True).share_rollout  # type: ignore[attr-defined]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from fewstep.config.model import Settings, setting
-from fewstep.config.objectives.base import Judged
+from fewstep.config.objectives.base import Judged, ReferenceName, field_of
 
 if TYPE_CHECKING:
     from fewstep.objectives import Adversary
@@ -36,14 +36,14 @@ class AdversaryConfig(Settings):
         0.0, "weight of the approximate gradient penalty on real samples", ge=0, paper="Lin et al. 2025 eq. 4"
     )
     r1_noise: float = setting(0.1, "size of its step", unit="data units", gt=0, paper="Lin et al. 2025")
-    reference: Literal["data", "teacher"] = setting("data", "what the discriminator compares with")
+    reference: ReferenceName = setting("data", "what the discriminator compares with")
 
     def build(self) -> Adversary:
         """The discriminator's part of an objective."""
         from fewstep.objectives import Adversary
 
         given = self.model_dump(exclude={"reference"})
-        return Adversary(**given, reference="x" if self.reference == "data" else "extra.teacher")
+        return Adversary(**given, reference=field_of(self.reference))
 
 
 class BesideConfig(AdversaryConfig):

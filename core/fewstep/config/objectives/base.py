@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
+
+from pydantic import model_validator
 
 from fewstep.config.model import Settings, setting
 from fewstep.config.objectives.reward import RewardConfig
@@ -17,6 +19,12 @@ WeightName: TypeAlias = Literal[
 ]
 
 DistanceName: TypeAlias = Literal["l2", "l1", "pseudo-huber"]
+ReferenceName: TypeAlias = Literal["data", "teacher"]
+
+
+def field_of(reference: ReferenceName) -> str:
+    """The batch field that holds what a student is compared with."""
+    return "x" if reference == "data" else "extra.teacher"
 
 
 def distance_named(name: DistanceName, bend: float = 5.4e-4) -> Any:
@@ -46,6 +54,34 @@ def weight_named(name: str, process: Process) -> Any:
             "-s objective.weight=one",
         ) from error
     return found
+
+
+class Guidable(Settings):
+    """What may be told a guidance scale, or draws one."""
+
+    guidance: float | None = setting(None, "teacher's guidance scale g in u + g (c - u)", ge=0, le=100)
+    guidance_to: float | None = setting(
+        None,
+        "if given, g is uniform in [guidance, guidance_to], and a student that takes it is told",
+        ge=0,
+        le=100,
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        low, high = self.guidance, self.guidance_to
+        if high is not None and (low is None or low >= high):
+            raise ValueError(
+                f"guidance_to is the upper end of a range: guidance is {low}, guidance_to {high}"
+            )
+        return self
+
+    def scale(self) -> Any:
+        """The scale: none, one number, or a uniform law."""
+        from fewstep.processes import Uniform
+
+        low, high = self.guidance, self.guidance_to
+        return low if low is None or high is None else Uniform(low, high)
 
 
 class Judged(Settings):

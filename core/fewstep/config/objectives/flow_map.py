@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from pydantic import model_validator
-
-from fewstep.config.model import Settings, setting
-from fewstep.config.objectives.base import DistanceName, distance_named
+from fewstep.config.model import setting
+from fewstep.config.objectives.base import DistanceName, Guidable, distance_named
 from fewstep.config.times import TimesConfig
 
 if TYPE_CHECKING:
@@ -17,33 +15,20 @@ SolverName: TypeAlias = Literal["euler", "heun", "ddim"]
 TargetName: TypeAlias = Literal["average", "self"]
 
 
-class Paired(Settings):
+class Paired(Guidable):
     """What all flow maps on pairs of times share."""
 
     distance: DistanceName = setting("l2", "distance of the two places")
     huber_c: float = setting(
         5.4e-4, "bend of the pseudo-Huber distance", gt=0, paper="Song & Dhariwal 2024 eq. 7"
     )
-    guidance: float | None = setting(None, "teacher's guidance scale g in u + g (c - u)", ge=0, le=100)
-    guidance_to: float | None = setting(
-        None, "if given, g is uniform in [guidance, guidance_to]", ge=0, le=100
-    )
     target: TargetName = setting("average", "whose map is the target")
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.guidance_to is not None and not (self.guidance or 0.0) < self.guidance_to:
-            raise ValueError("guidance_to needs a smaller guidance to begin with")
-        return self
 
     def common(self) -> dict[str, Any]:
         """Keyword arguments of :class:`fewstep.objectives.Consistency` that they share."""
-        from fewstep.processes import Uniform
-
-        scale = self.guidance if self.guidance_to is None else Uniform(self.guidance or 0.0, self.guidance_to)
         return {
             "distance": distance_named(self.distance, self.huber_c),
-            "guidance": scale,
+            "guidance": self.scale(),
             "target": "target" if self.target == "average" else None,
         }
 

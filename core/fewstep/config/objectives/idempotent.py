@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from fewstep.config.model import setting
-from fewstep.config.objectives.base import Learned
+from fewstep.config.objectives.base import Learned, ReferenceName, field_of
 
 if TYPE_CHECKING:
     from fewstep.protocol import Objective, Process
@@ -21,7 +21,7 @@ class SIGNConfig(Learned):
     noise: float = setting(0.0, "standard deviation of noise added to f(z) before it is mapped again", ge=0)
     learns: Literal["both", "outer"] = setting("both", "which calls in f(f(z)) learn")
     at: int = setting(0, "the student's step that takes clean states; 0 = first, -1 = last", ge=-8, le=7)
-    reference: Literal["data", "teacher"] = setting("data", "what is reconstructed")
+    reference: ReferenceName = setting("data", "what is reconstructed")
 
     def build(self, process: Process, **fixed: Any) -> Objective:
         """The objective; ``fixed`` are settings of the score distillation."""
@@ -30,7 +30,7 @@ class SIGNConfig(Learned):
         named = ("idempotence", "reconstruction", "noise", "learns", "at")
         again = {
             **{name: getattr(self, name) for name in named},
-            "reference": "x" if self.reference == "data" else "extra.teacher",
+            "reference": field_of(self.reference),
         }
         made: Objective = sign(**{**self.common(process), "matching": self.matching, "again": again, **fixed})
         return made

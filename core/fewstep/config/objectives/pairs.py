@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, Self
-
-from pydantic import model_validator
+from typing import TYPE_CHECKING, Any, Literal
 
 from fewstep.config.model import Settings, setting
-from fewstep.config.objectives.base import DistanceName, WeightName, distance_named, weight_named
+from fewstep.config.objectives.base import DistanceName, Guidable, WeightName, distance_named, weight_named
 from fewstep.config.objectives.rounds import Round
 from fewstep.config.times import TimesConfig
 
 if TYPE_CHECKING:
     from fewstep.protocol import Objective, Process
-
-
-def scale_between(low: float | None, high: float | None) -> Any:
-    """A guidance scale: none, one number, or a uniform law."""
-    from fewstep.processes import Uniform
-
-    return low if low is None or high is None else Uniform(low, high)
 
 
 class ODEPairsConfig(Settings):
@@ -53,29 +44,16 @@ class ODEPairsConfig(Settings):
         return made
 
 
-class Guidable(Settings):
-    """What may be told a guidance scale."""
+class Matched(Guidable):
+    """Two estimates of the clean state, compared."""
 
-    guidance: float | None = setting(None, "teacher's guidance scale g in u + g (c - u)", ge=0, le=100)
-    guidance_to: float | None = setting(
-        None, "if given, g is uniform in [guidance, guidance_to], and the student is told", ge=0, le=100
-    )
     weight: WeightName = setting(
         "truncated-snr", "weight of the loss in x0 units", paper="Salimans & Ho 2022 sec. 4"
     )
     distance: DistanceName = setting("l2", "distance of the two estimates")
 
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        low, high = self.guidance, self.guidance_to
-        if high is not None and (low is None or low >= high):
-            raise ValueError(
-                f"guidance_to is the upper end of a range: guidance is {low}, guidance_to {high}"
-            )
-        return self
 
-
-class ProgressiveConfig(Guidable):
+class ProgressiveConfig(Matched):
     """Two steps of the teacher in one, again and again."""
 
     kind: Literal["progressive"] = setting(
@@ -93,7 +71,7 @@ class ProgressiveConfig(Guidable):
         from fewstep.objectives import Progressive
 
         settings = {
-            "guidance": scale_between(self.guidance, self.guidance_to),
+            "guidance": self.scale(),
             "weight": weight_named(self.weight, process),
             "distance": distance_named(self.distance),
             "states": self.states,
@@ -115,7 +93,7 @@ class ProgressiveConfig(Guidable):
         )
 
 
-class GuidanceConfig(Guidable):
+class GuidanceConfig(Matched):
     """One network for every guidance scale."""
 
     kind: Literal["guidance"] = setting(
@@ -135,7 +113,7 @@ class GuidanceConfig(Guidable):
 
         settings = {
             "times": self.times.build(process),
-            "scale": scale_between(self.guidance, self.guidance_to),
+            "scale": self.scale(),
             "weight": weight_named(self.weight, process),
             "distance": distance_named(self.distance),
         }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from fewstep.config.model import Settings, setting
-from fewstep.config.objectives.base import WeightName, weight_named
+from fewstep.config.objectives.base import ReferenceName, WeightName, field_of, weight_named
 from fewstep.config.times import TimesConfig
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ class RatioPolicyConfig(Settings):
     corruption: Literal["fresh", "coupled"] = setting(
         "coupled", "coupled: judge where the student passed through"
     )
-    reference: Literal["data", "teacher"] = setting("data", "what the discriminator compares with")
+    reference: ReferenceName = setting("data", "what the discriminator compares with")
     weight: WeightName = setting("one", "omega(t)")
     group: int = setting(0, "rows of one leave-one-out baseline; 0 = the batch", unit="rows", ge=0)
     whiten: bool = setting(False, "divide advantages by their group's standard deviation")
@@ -45,7 +45,7 @@ class RatioPolicyConfig(Settings):
             **{name: getattr(self, name) for name in named},
             "times": self.times.build(process),
             "corruption": Coupled() if self.corruption == "coupled" else fresh,
-            "reference": "x" if self.reference == "data" else "extra.teacher",
+            "reference": field_of(self.reference),
             "weight": weight_named(self.weight, process),
         }
         made: Objective = RatioPolicy(**{**settings, **fixed})
