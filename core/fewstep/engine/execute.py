@@ -112,7 +112,7 @@ class _Run:
         cursor.frozen = prints
         self.watch.stage_started(stage.name, stage.steps, cursor.cycle)
         if not found:
-            for caution in _cautions(team, key, self.site.device):
+            for caution in _cautions(team, stage.steps, key, self.site.device):
                 self.watch.cautioned(stage.name, caution)
         desk = Desk(self.site.device, self.settings, self.watch, self._saver(team, cursor), asked)
         Trainer(team, stage, key, cursor, desk).run()
@@ -141,14 +141,14 @@ class _Run:
         return save
 
 
-def _cautions(team: Team, key: Key, device: str) -> list[str]:
+def _cautions(team: Team, steps: int, key: Key, device: str) -> list[str]:
     """What the objective warns of, seen on the first batch."""
     if not isinstance(team.assembly.objective, Cautious):
         return []
     asked = key.at("cautions")
     with torch.no_grad(), seeded(asked):
         batch = to(team.assembly.source.batch(0, asked), device)
-        return list(team.assembly.objective.cautions(team.roles, batch, Step(0, 1, asked)))
+        return list(team.assembly.objective.cautions(team.roles, batch, Step(0, steps, asked)))
 
 
 def _operated(assembly: Assembly, device: str) -> Assembly:

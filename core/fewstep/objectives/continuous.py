@@ -17,7 +17,7 @@ from torch import Tensor
 from fewstep.objectives.weights import scaled
 from fewstep.processes import Gaussian
 from fewstep.processes.convert import Converted
-from fewstep.protocol import Cond, Estimate, Step
+from fewstep.protocol import Cond, Estimate, Ramp, Step
 
 FLOOR = 1e-9
 """How near to the clean end an estimate is still turned into a velocity."""
@@ -155,6 +155,15 @@ class WarmUp:
     def __call__(self, step: Step) -> float:
         """The share now."""
         return 1.0 if step.index >= self.cycles else step.index / self.cycles
+
+
+def unfinished(ramp: Ramp | float, step: Step) -> Iterator[str]:
+    """A caution about a warm-up that is longer than its stage."""
+    if isinstance(ramp, WarmUp) and ramp.cycles >= step.total:
+        yield (
+            f"the derivative warms up over {ramp.cycles} cycles and this stage has {step.total}: at its end it counts "
+            f"{(step.total - 1) / ramp.cycles:.0%}, and what waits for the warm-up never begins; set warmup to a small part"
+        )
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fewstep.objectives.continuous import Place, answering, rounded, straight
+from fewstep.objectives.continuous import Place, answering, rounded, straight, unfinished
 from fewstep.objectives.corruption import draw_times
 from fewstep.objectives.denoising import forget
 from fewstep.objectives.rollout import ask_teacher, same_randomness
@@ -117,6 +117,7 @@ class MeanFlow:
                 "a plain denoiser's; give it rule='flow'"
             )
         yield from rounded(student)
+        yield from unfinished(self.ramp, step)
 
     def loss(self, phase: Phase, roles: Roles, batch: Batch, step: Step) -> Loss:
         """Two passes of the student, one with a graph and one for the derivative; one of the teacher."""

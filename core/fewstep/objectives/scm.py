@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from fewstep.objectives.continuous import Place, answering, rounded, trigonometric
+from fewstep.objectives.continuous import Place, answering, rounded, trigonometric, unfinished
 from fewstep.objectives.corruption import draw_times
 from fewstep.objectives.rollout import ask_teacher, same_randomness
 from fewstep.objectives.tangent import Derivative, forward
@@ -135,8 +135,9 @@ class SCM:
         return (Phase("student", (self.student, *head)),)
 
     def cautions(self, roles: Roles, batch: Batch, step: Step) -> Iterator[str]:
-        """Networks whose velocity is rounded away, or whose derivative is."""
-        return rounded(roles[self.student])
+        """Networks whose velocity is rounded away, or whose derivative is; a warm-up without an end."""
+        yield from rounded(roles[self.student])
+        yield from unfinished(self.ramp, step)
 
     def loss(self, phase: Phase, roles: Roles, batch: Batch, step: Step) -> Loss:
         """Two passes of the student, one with a graph and one for the tangent; one of the teacher."""

@@ -155,7 +155,8 @@ class ScoreDistillation:
             process = roles[self.teacher].process.on(sample.mask)
             seen = self.corruption(process, sample, self.times, step, step.key.at("judge"))
             yield from self.ratio.cautions(seen.t, process)
-        if isinstance(self.corruption, Segment) and getattr(roles[self.student], "pick", "random") == "last":
+        walks = getattr(roles[self.student], "pick", "random"), len(getattr(roles[self.student], "times", ()))
+        if isinstance(self.corruption, Segment) and walks[0] == "last" and walks[1] != 1:
             yield (
                 "the student's training samples all come from its last step, so only the last segment of its path is "
                 'matched; let it pick="random"'

@@ -20,7 +20,8 @@ class Wary(Fit):
     word: str = "rows"
 
     def cautions(self, roles: Any, batch: Batch, step: Step) -> Iterator[str]:
-        yield f"{len(batch.like)} {self.word} for {', '.join(sorted(roles))}, gradients {torch.is_grad_enabled()}"
+        shown = f"{len(batch.like)} {self.word} before {step.total} cycles for {', '.join(sorted(roles))}"
+        yield f"{shown}, gradients {torch.is_grad_enabled()}"
 
 
 class Ears(Watch):
@@ -41,7 +42,7 @@ def test_a_caution_is_told_once_with_its_stage_and_without_gradients(tmp_path: A
     told = heard(tmp_path, Wary())
     assert len(told) == 1
     assert told[0][0] == stage(Wary()).name
-    assert "rows for student" in told[0][1]
+    assert "rows before 10 cycles for student" in told[0][1]
     assert told[0][1].endswith("gradients False")
 
 

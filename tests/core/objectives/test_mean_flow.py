@@ -35,7 +35,7 @@ from fewstep.objectives import (
     SemiContinuous,
     rcm,
 )
-from fewstep.objectives.continuous import Place, straight, trigonometric
+from fewstep.objectives.continuous import Place, WarmUp, straight, trigonometric
 from fewstep.objectives.tangent import forward
 from fewstep.objectives.weights import one
 from fewstep.processes import Gaussian, Uniform, edm, flow, trig
@@ -224,6 +224,18 @@ def test_students_that_round_their_velocity_or_are_not_told_where_to_land_are_ca
     for objective, count in ((SCM(At(1.0)), 2), (MeanFlow(At(1.0)), 3)):
         assert not list(objective.cautions({"student": good}, Batch(x, x), STEP))
         assert len(list(objective.cautions({"student": bad}, Batch(x, x), STEP))) == count
+
+
+def test_a_warm_up_that_outlasts_its_stage_is_cautioned_against() -> None:
+    x = torch.zeros(2, 3)
+    net = Raw(nn.Linear(3, 3))
+    net.accepts = frozenset({"to"})  # type: ignore[assignment]
+    roles = {"student": FewStep(net, edm(), "edm", (80.0,), "flow")}
+    for made in (SCM(At(1.0), ramp=WarmUp(100)), MeanFlow(At(1.0), ramp=WarmUp(100))):
+        told = list(made.cautions(roles, Batch(x, x), Step(0, 51, Key(0))))
+        assert len(told) == 1
+        assert "100 cycles and this stage has 51: at its end it counts 50%" in told[0]
+        assert not list(made.cautions(roles, Batch(x, x), Step(0, 101, Key(0))))
 
 
 @pytest.mark.parametrize("kind", ["scm", "rcm", "meanflow"])

@@ -202,8 +202,8 @@ def test_segments_without_a_deterministic_step_are_refused() -> None:
 
 
 def test_training_only_the_last_step_of_a_path_is_cautioned() -> None:
-    for pick, expected in (("last", 1), ("random", 0)):
-        case = points(tdm(NATURAL), pick=pick)
+    for settings, expected in (({}, 1), ({"times": (10.0,)}, 0), ({"pick": "random"}, 0)):
+        case = points(tdm(NATURAL), **{"pick": "last", **settings})
         said = list(case.objective.cautions(case.roles(), case.batch(), Step(0, 1, Key(0))))
         assert len(said) == expected
 
