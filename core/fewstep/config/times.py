@@ -52,11 +52,17 @@ class TimesConfig(Settings):
         return self
 
     def build(self, process: Process) -> TimeLaw:
-        """The law on this process.
+        """The law on this process; on a chain it has whole times only.
 
         Raises:
             ValueError: for a shift on a process without a noise-to-signal ratio.
         """
+        from fewstep.processes import Whole
+
+        law = self._shifted(process)
+        return Whole(law) if getattr(process, "whole", False) else law
+
+    def _shifted(self, process: Process) -> TimeLaw:
         from fewstep.processes import Gaussian, Shifted
 
         law = self._unshifted(process)

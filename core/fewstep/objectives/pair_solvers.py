@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -50,7 +51,7 @@ class Sde:
 
     Args:
         eta: 0 is DDIM, 1 the ancestral sampler.
-        substeps: how many, evenly in time.
+        substeps: how many, evenly in time; on a chain to the nearest whole time.
     """
 
     eta: float = 0.2
@@ -60,8 +61,10 @@ class Sde:
         self, process: Any, believe: Believe, xt: Tree, t: Tensor, s: Tensor, draw: Draw = silent
     ) -> Tree:
         """One call of the teacher for each."""
-        for i in range(self.substeps):
-            here, there = (torch.lerp(t, s, j / self.substeps) for j in (i, i + 1))
+        times = [torch.lerp(t, s, i / self.substeps) for i in range(self.substeps + 1)]
+        if getattr(process, "whole", False):
+            times = [time.round() for time in times]
+        for i, (here, there) in enumerate(itertools.pairwise(times)):
             xt = process.stochastic_jump(xt, believe(xt, here), here, there, draw(i), self.eta)
         return xt
 

@@ -99,7 +99,9 @@ class RatioPairs:
         """The cleanest time has no neighbor below: there, and below it, both stand still, and the pair says nothing."""
         t = self.times((count,), step, key)
         gap = t * (1 - at_step(self.ratio, step)) * (1 + self.boost * torch.sigmoid(-t))
-        return Pair(t, torch.minimum(t, (t - gap).clamp(min=process.t_min)))
+        s = torch.minimum(t, (t - gap).clamp(min=process.t_min))
+        # A chain has whole times only; down, so that a pair stays a pair however narrow the gap.
+        return Pair(t, s.floor() if getattr(process, "whole", False) else s)
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from fewstep.processes.times import (
     Shifted,
     TimeLaw,
     Uniform,
+    Whole,
 )
 
 __all__ = [
@@ -53,6 +54,7 @@ __all__ = [
     "Uniform",
     "VarianceExploding",
     "VariancePreserving",
+    "Whole",
     "at_scale",
     "carried",
     "cosine",

@@ -21,7 +21,8 @@ GONE = -80.0
 class Chain:
     """alpha^2 given at n = 0 ... N - 1, log-linear in between, so that slopes exist; -1 is the end of the last step.
 
-    At a whole time the slopes are those of the interval below it, where a sampler goes next.
+    At a whole time the slopes are those of the interval below it, where a sampler goes next; at n = 0, if the last step
+    stays there, those of the interval above: a flow that stands still has no clock.
 
     Args:
         alpha_bars: (N,) falling alpha^2 of the chain (Ho et al. 2020 eq. 4).
@@ -67,7 +68,8 @@ class Chain:
 
     def alpha_slope(self, t: Time) -> Time:
         """Alpha (ln alpha)', constant times alpha between whole times."""
-        _, low, high = self._interval(t)
+        stays = self.final == self.alpha_bars[0]
+        _, low, high = self._interval(t.clamp(min=0.5) if stays else t)
         return self.alpha(t) * (low - high) / 2
 
     def sigma_slope(self, t: Time) -> Time:

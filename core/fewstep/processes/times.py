@@ -160,6 +160,17 @@ class Grid:
         return listed[key.integers(shape, len(self.times))]
 
 
+@dataclass(frozen=True)
+class Whole:
+    """The nearest whole time: the network of a chain saw no other, and one with a table of times has no other."""
+
+    times: TimeLaw
+
+    def __call__(self, shape: Sequence[int], step: Step, key: Key) -> Float64[Tensor, ...]:
+        """Times of the given shape."""
+        return self.times(shape, step, key).round()
+
+
 def _truncated(
     mean: float, std: float, ends: Float64[Tensor, 2], uniform: Float64[Tensor, "*shape"]
 ) -> Float64[Tensor, "*shape"]:

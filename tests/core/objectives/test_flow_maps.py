@@ -26,7 +26,7 @@ from fewstep.objectives import (
     pseudo_huber,
 )
 from fewstep.objectives.weights import inverse_gap
-from fewstep.processes import Gaussian, Uniform, ddpm, edm, flow, trig, vp
+from fewstep.processes import Gaussian, Uniform, Whole, ddpm, edm, flow, trig, vp
 from fewstep.protocol import Cond, Estimate, Key, Step
 from fewstep.testing.analytic import GaussianTeacher
 
@@ -225,6 +225,11 @@ def test_ratio_pairs_stop_at_the_cleanest_time() -> None:
     assert torch.equal(s, (t / 2).clamp(min=0.002))
     t, s, *_ = RatioPairs(Uniform(0.0, 0.002), 0.5)(edm(), 32, Step(0, 1, Key(0)), Key(5))
     assert torch.equal(s, t)
+
+
+def test_ratio_pairs_of_a_chain_are_neighbors_at_least() -> None:
+    t, s, *_ = RatioPairs(Whole(Uniform(0.0, 999.0)), 0.999)(ddpm(), 256, Step(0, 1, Key(0)), Key(5))
+    assert torch.equal(t - s, torch.where(t > 0, 1.0, 0.0).double())
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from fewstep.objectives import (
     UniInstruct,
     weights,
 )
-from fewstep.processes import Masked, Uniform, edm, flow
+from fewstep.processes import Masked, Uniform, ddpm, edm, flow, vp
 from fewstep.protocol import Key, Objective, Step
 
 
@@ -124,6 +124,19 @@ def test_time_laws_stay_inside_their_process(kind: str, process: Any) -> None:
     assert t.dtype == torch.float64
     assert process.t_min <= float(t.min())
     assert float(t.max()) <= process.t_max
+
+
+@pytest.mark.parametrize("kind", ["natural", "lognormal", "logit-normal"])
+@pytest.mark.parametrize("shift", [1.0, 3.0])
+def test_the_times_of_a_chain_are_whole(kind: Any, shift: float) -> None:
+    law = TimesConfig(kind=kind, shift=shift)
+    draw = lambda process: law.build(process)((2000,), Step(0, 1, Key(0)), Key(1))  # noqa: E731
+    t = draw(ddpm())
+    assert torch.equal(t, t.round())
+    assert float(t.min()) >= 0.0
+    assert float(t.max()) <= 999.0
+    other = draw(vp())
+    assert not torch.equal(other, other.round())
 
 
 def test_the_customary_weight_follows_the_process() -> None:

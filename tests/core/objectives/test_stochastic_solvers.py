@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from fewstep.config.objectives import KINDS
 from fewstep.objectives import Consistency, Sde
 from fewstep.objectives import pair_solvers as one_step
-from fewstep.processes import Gaussian, Product, edm, flow, trig, vp
+from fewstep.processes import Gaussian, Product, ddpm, edm, flow, trig, vp
 from fewstep.protocol import Batch, Cond, Estimate, Key, Step
 from fewstep.samplers import FewStep, Gamma, ancestral, ddim, dpmpp_2m, flow_map, rule_for
 from fewstep.samplers import Sde as SdeSampler
@@ -86,6 +86,19 @@ def test_substeps_use_noise_of_their_own() -> None:
     numbers.clear()
     one_step.Along(Sde(0.5, 2), 4)(process, lambda x, at: teacher(x, at), drawn(3, 2), t, t / 4, draw)
     assert len(numbers) == len(set(numbers)) > 1
+
+
+def test_substeps_of_a_chain_end_at_whole_times() -> None:
+    """Where there are more of them than times, some stand still."""
+    process: Any = ddpm()
+    teacher, calls = GaussianTeacher(process, 0.0, STD), []
+    believe = lambda x, at: calls.append(at) or teacher(x, at)  # noqa: E731
+    t = torch.tensor([100.0, 999.0, 3.0], dtype=torch.float64)
+    s = t - torch.tensor([5.0, 999.0, 1.0], dtype=torch.float64)
+    x = Sde(0.0, 3)(process, believe, drawn(3, 2), t, s, lambda number: torch.zeros(3, 2).double())
+    assert all(torch.equal(at, at.round()) for at in calls)
+    assert torch.stack(calls).tolist() == [[100, 999, 3], [98, 666, 3], [97, 333, 2]]
+    assert bool(x.isfinite().all())
 
 
 def test_a_caution_is_given_for_much_noise_alone() -> None:

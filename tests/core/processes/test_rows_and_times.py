@@ -181,3 +181,13 @@ def test_laws_of_the_ratio_stay_inside_every_process(kind: str) -> None:
         t = TimesConfig(kind=kind).build(process)((500,), STEP, KEY)
         assert float(t.min()) >= process.t_min * (1 - 1e-9) - 1e-9
         assert float(t.max()) <= process.t_max * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("stays", [False, True])
+def test_a_chain_has_a_slope_at_its_cleanest_time(stays: bool) -> None:
+    """Of the last step where it leads to clean states; where it stays, of the interval above."""
+    law, t = ddpm("scaled_linear", set_alpha_to_one=not stays).law, torch.zeros(1, dtype=torch.float64)
+    other = torch.ones_like(t) if stays else -torch.ones_like(t)
+    expected = law.alpha(t) * (law.alpha(t).log() - law.alpha(other).log()) / (t - other)
+    assert torch.allclose(law.alpha_slope(t), expected, rtol=1e-9)
+    assert float(law.sigma_slope(t)) > 0
