@@ -8,7 +8,7 @@ are float64 (B,) and smooth at both ends, where velocities in a process' own tim
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor
 from fewstep.objectives.weights import scaled
 from fewstep.processes import Gaussian
 from fewstep.processes.convert import Converted
-from fewstep.protocol import Cond, Estimate, Ramp, Step
+from fewstep.protocol import Batch, Cond, Estimate, Ramp, Step
 
 FLOOR = 1e-9
 """How near to the clean end an estimate is still turned into a velocity."""
@@ -106,6 +106,12 @@ class Place:
         return self.process.geometry.project(
             scaled(self.xt, (own - p / chart.scale) / q) + scaled(out, other / q)
         )
+
+    def take(self, which: Tensor) -> Place:
+        """The rows ``which`` (int64 indices), with their conditions and masks."""
+        part = Batch(self.xt, cond=self.cond, extra={"t": self.t}).take(which)
+        process = self.process.on(part.mask)
+        return replace(self, process=process, xt=part.like, t=part.extra["t"], cond=part.cond)
 
     def known(self, x0: Tensor, eps: Tensor) -> Tensor:
         """U of the pair of data and noise that made these states."""

@@ -120,7 +120,7 @@ class MeanFlow:
         yield from unfinished(self.ramp, step)
 
     def loss(self, phase: Phase, roles: Roles, batch: Batch, step: Step) -> Loss:
-        """Two passes of the student, one with a graph and one for the derivative; one of the teacher."""
+        """Two passes of the student, one with a graph and one for the derivative where r < t; one of the teacher."""
         student = roles[self.student]
         process = student.process.on(batch.mask)
         t, r = self.pairs(batch, step, step.key)
@@ -133,7 +133,8 @@ class MeanFlow:
         with torch.no_grad(), same_randomness(step.key.at("dropout")):
             flow = self._flow(roles, here, here.known(batch.x, noise), gone, step)
         with torch.no_grad(), same_randomness(step.key.at("dropout")):
-            target = self.target(here, student, flow, r, at_step(self.ramp, step))
+            moving = self._moving(batch, step.key).nonzero().squeeze(1)
+            target = self._target(moving, here, student, flow, r, at_step(self.ramp, step))
         error = process.geometry.distance(Estimate(own), Estimate(target))
         total = (error / (error.detach() + self.constant) ** self.power).mean()
         return Loss(total, {"loss": total.detach(), "error": error.detach().mean()})
@@ -143,8 +144,7 @@ class MeanFlow:
         one = draw_times(self.times, batch.x, step, key.at("time"))
         other = draw_times(self.to_times or self.times, batch.x, step, key.at("to"))
         t, r = torch.maximum(one, other), torch.minimum(one, other)
-        same = key.at("same").uniform((rows(batch.x),)).to(t.device) < self.same
-        return t, torch.where(same, t, r)
+        return t, torch.where(self._moving(batch, key).to(t.device), r, t)
 
     def target(self, here: Place, student: Any, flow: Tensor, r: Tensor, ramp: float) -> Tensor:
         """The right side of the identity, v - (s_t - s_r) du/ds along the flow with r held fast.
@@ -169,6 +169,24 @@ class MeanFlow:
         dx, dt = here.direction(flow)
         turned = self.derivative(mean_velocity, (here.xt, here.t), (scaled(dx, room), dt * room))
         return flow - scaled(turned, ramp * far / room)
+
+    def _moving(self, batch: Batch, key: Key) -> Tensor:
+        """(B,) which samples have a way to go; drawn on the CPU, so that choosing them waits for no device."""
+        return key.at("same").uniform((rows(batch.x),)) >= self.same
+
+    def _target(
+        self, moving: Tensor, here: Place, student: Any, flow: Tensor, r: Tensor, ramp: float
+    ) -> Tensor:
+        """The target, whose derivative is taken in the rows ``moving`` (indices) alone: in the others it is v.
+
+        Dropout draws other numbers for fewer rows, so that its units are those of the pass with a graph only for same = 0.
+        """
+        if self.same >= 1.0:
+            return flow
+        # Some row is asked even if none moves: where a role is sharded, every process must take part in the call.
+        asked = (moving if len(moving) else torch.zeros(1, dtype=torch.int64)).to(flow.device)
+        found = self.target(here.take(asked), student, flow[asked], r[asked], ramp)
+        return flow.index_copy(0, asked[: len(moving)], found[: len(moving)].to(flow.dtype))
 
     def _flow(self, roles: Roles, here: Place, known: Tensor, gone: Tensor, step: Step) -> Tensor:
         """The velocity at t: the teacher's, that of data and noise, or the latter guided by the student."""

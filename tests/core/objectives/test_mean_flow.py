@@ -42,10 +42,12 @@ from fewstep.processes import Gaussian, Uniform, edm, flow, trig
 from fewstep.protocol import (
     Batch,
     Cond,
+    Estimate,
     Guided,
     Key,
     Mix,
     Step,
+    spread,
 )
 from fewstep.samplers import FewStep
 from fewstep.testing.analytic import GaussianTeacher
@@ -130,6 +132,45 @@ def test_equal_times_are_flow_matching() -> None:
     plain = (flow().velocity(xt, student(xt, t, to=t), t) - (noise - x)).square().mean()
     assert torch.equal(t, r)
     assert float(total) == pytest.approx(float(plain), rel=1e-12)
+
+
+class Kinked(Learner):
+    """The same map, with a derivative that does not exist where it stands still; it counts the rows that it sees."""
+
+    def forward(self, xt: Tensor, t: Tensor, cond: Cond | None = None, **asked: Any) -> Estimate:
+        vars(self).setdefault("seen", []).append(len(xt))
+        kink = 0.0 * (t - asked["to"]).sqrt()
+        return Estimate(super().forward(xt, t, cond, **asked).x0 + spread(kink, xt))
+
+
+@pytest.mark.parametrize(("same", "count"), [(0.0, 32), (0.6, 12), (0.98, 1), (1.0, 0)])
+def test_samples_that_stay_where_they_are_cost_no_derivative(same: float, count: int) -> None:
+    """Nor does one that does not exist there reach them; a single row is asked where chance moves none."""
+    x = Key(5).normal(torch.zeros(32, 2, dtype=torch.float64))
+    objective = MeanFlow(Uniform(0.2, 0.8), same=same, teacher=None)
+    kinked, plain = Kinked(flow(), 0.9, -0.4), Learner(flow(), 0.9, -0.4)
+    totals = [student_loss(objective, {"student": one}, Batch(x, x), Key(6)).total for one in (kinked, plain)]
+    t, r = objective.pairs(Batch(x, x), STEP, Key(6))
+    assert vars(kinked)["seen"] == [32, count][: 1 + bool(count)]
+    assert int((t > r).sum()) in (count, 0)
+    assert torch.equal(totals[0], totals[1])
+    here = Place(flow(), straight, x, t, Cond())
+    with torch.no_grad():
+        everywhere = objective.target(here, kinked, x, r, 1.0)
+        by_row = objective._target((t > r).nonzero().squeeze(1), here, plain, x, r, 1.0)
+        assert torch.allclose(by_row, objective.target(here, plain, x, r, 1.0), rtol=1e-13)
+    assert bool(everywhere.isfinite().all()) is (same == 0.0)
+
+
+def test_rows_are_taken_with_their_masks_and_conditions() -> None:
+    process, x = flow(), Key(5).normal(torch.zeros(4, 3, dtype=torch.float64))
+    mask = torch.tensor([[1, 1, 1], [1, 0, 0], [1, 1, 0], [0, 0, 1]], dtype=torch.bool)
+    place = Place(process.on(mask), straight, x, torch.linspace(0.2, 0.8, 4).double(), Cond({"a": x}, mask))
+    which = torch.tensor([3, 1])
+    part = place.take(which)
+    assert torch.equal(part.cond.data["a"], x[which])
+    assert torch.equal(part.t, place.t[which])
+    assert torch.equal(part.process.geometry.project(part.xt), (x * mask)[which])
 
 
 def test_pairs_of_times_are_ordered_and_as_often_equal_as_asked() -> None:
