@@ -85,7 +85,7 @@ class Readout(nn.Module):
         super().__init__()
         net = copy.deepcopy(judge.net).requires_grad_(True)
         self.judge = Denoiser(net, judge.process, judge.prediction)
-        self.bias = nn.Parameter(torch.zeros((), dtype=next(net.parameters()).dtype))
+        self.bias = nn.Parameter(torch.zeros(1, dtype=next(net.parameters()).dtype))  # FSDP2 refuses scalars
 
     def forward(self, xt: Tree, t: Tensor, cond: Cond) -> Tensor:
         """(B,) logits."""

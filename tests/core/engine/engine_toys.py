@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fewstep.objectives import SiD
-from fewstep.objectives.score_methods import dmd
+from fewstep.objectives.score_methods import dmd, dmd2
 from fewstep.processes import LogNormal, edm
 from fewstep.protocol import (
     Assembly,
@@ -251,15 +251,25 @@ def real_plan(objective: Objective, name: str) -> Plan:
         process = edm()
         roles = {role: Denoiser(Net(), process, "edm") for role in ("teacher", "fake")}
         roles["student"] = FewStep(Net(), process, "edm", (80.0, 1.0), pick="random")
-        return Assembly(roles, objective, Cloud(), {"student": adam(), "fake": adam()}, accumulate=2)
+        source = Cloud()
+        for role, asked in objective.roles.items():
+            if role not in roles and asked.default is not None:
+                roles[role] = asked.default(roles, source.batch(0, Key(0)))
+        trained = {role: adam() for role, asked in objective.roles.items() if asked.trainable}
+        return Assembly(roles, objective, source, trained, accumulate=2)
 
-    return plan(Stage(name, build, 3, {"student": f"{name}_student", "fake": f"{name}_fake"}))
+    leaves = {role: f"{name}_{role}" for role, asked in objective.roles.items() if asked.trainable}
+    return plan(Stage(name, build, 3, leaves))
 
 
 def real_plans() -> list[Plan]:
-    """A shared rollout, and a gradient that flows through frozen sharded roles into the student."""
+    """A shared rollout, a gradient through frozen sharded roles into the student, a discriminator made by default."""
     times = LogNormal(-1.2, 1.2, 0.002, 80.0)
-    return [real_plan(dmd(times, share_rollout=True), "dmd"), real_plan(SiD(times), "sid")]
+    return [
+        real_plan(dmd(times, share_rollout=True), "dmd"),
+        real_plan(SiD(times), "sid"),
+        real_plan(dmd2(times), "dmd2"),
+    ]
 
 
 def digest(shelf: Mapping[str, nn.Module]) -> str:
