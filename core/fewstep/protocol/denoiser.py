@@ -127,7 +127,7 @@ class Guided(View):
     Args:
         base: the conditional denoiser.
         scale: g; 1 = no guidance (then one network call, not two). ``guidance=`` in a call replaces it per sample,
-            which is how an objective ramps or samples it.
+            which is how an objective ramps or samples it; the interval holds for it too.
         null: maps a condition to its unconditional twin.
         interval: (low, high) times inside which guidance acts; everywhere if None. Kynkaanniemi et al. 2024.
     """
@@ -166,13 +166,13 @@ class Guided(View):
         if guidance is None and self.scale == 1.0:
             return given
         free = self.base(xt, t, self.null(cond), to=to)
-        scale = self._scale(t) if guidance is None else guidance
+        scale = self._scale(t, guidance)
         mixed = lambda c, u: _mix(c, u, scale)  # noqa: E731
         raw = None if given.raw is None or free.raw is None else tree_map(mixed, given.raw, free.raw)
         return replace(given, x0=tree_map(mixed, given.x0, free.x0), raw=raw)
 
-    def _scale(self, t: Tensor) -> Tensor:
-        full = torch.full_like(t, self.scale)
+    def _scale(self, t: Tensor, given: Tensor | None) -> Tensor:
+        full = torch.full_like(t, self.scale) if given is None else spread(given, t).expand_as(t)
         if self.interval is None:
             return full
         low, high = self.interval

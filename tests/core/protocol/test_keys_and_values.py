@@ -161,6 +161,14 @@ def test_a_scale_in_the_call_replaces_the_guides_own() -> None:
     assert torch.allclose(ask(guided(7.0), 1.3, guidance=scale), ask(guided(2.5), 1.3))
 
 
+@pytest.mark.parametrize(("time", "acts"), [(0.9, False), (1.5, True), (2.1, False)])
+def test_a_scale_in_the_call_acts_inside_the_interval_only(time: float, acts: bool) -> None:
+    scale, model = torch.tensor([2.5, 0.0, 4.0], dtype=torch.float64), guided(1.0, (1.0, 2.0))
+    found = ask(model, time, guidance=scale)
+    assert torch.equal(found, ask(guided(1.0), time, guidance=scale if acts else torch.ones_like(scale)))
+    assert torch.allclose(found, ask(guided(1.0), time)) is not acts
+
+
 def test_a_batch_shows_its_conditions_mask() -> None:
     mask = torch.ones(2, 1, dtype=torch.bool)
     assert Batch(torch.zeros(2, 3), cond=Cond(mask=mask)).mask is mask
