@@ -217,7 +217,7 @@ class SiD(ScoreIdentity):
             return
         sample = self._sample(roles, batch, step, shared=False, graph=False)
         ask = lambda xt, t: ask_teacher(teacher, xt, t, batch.cond, self.guidance, step)  # noqa: E731
-        wide = variance(process.geometry, sample.x)
+        wide = variance(process.geometry, sample.x, batch.mask)
         true = teacher_variance(process, ask, batch, step.key.at("teacher"))
         t = draw_times(self.times, sample.x, step, step.key.at("time"))
         signal, noise = process.alpha(t).square(), process.sigma(t).square()

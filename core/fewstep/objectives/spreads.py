@@ -12,9 +12,9 @@ from torch import Tensor
 from fewstep.protocol import Batch, Estimate, Key, Tree, rows, tensors, tree_map
 
 
-def variance(geometry: Any, x: Tree) -> float:
-    """Variance over the batch, per real element."""
-    center = tree_map(lambda leaf: leaf.mean(0, keepdim=True).expand_as(leaf), x)
+def variance(geometry: Any, x: Tree, mask: Tree = None) -> float:
+    """Variance over the batch, per real element; ``mask`` is the one that the geometry has bound."""
+    center = _center(x, mask)
     ones = tree_map(torch.ones_like, x)
     square = geometry.distance(Estimate(x), Estimate(center)) / geometry.inner(ones, ones)
     return float(square.mean()) * rows(x) / max(1, rows(x) - 1)
@@ -30,11 +30,19 @@ def teacher_variance(process: Any, ask: Callable[[Tree, Tensor], Estimate], batc
         key: of the initial noise.
     """
     if batch.x is not None:
-        return variance(process.geometry, batch.x)
+        return variance(process.geometry, batch.x, batch.mask)
     noise = process.noise(batch, key)
     times = process.grid(32).to(tensors(noise)[0].device)
     x = process.corrupt(None, noise, times[0].expand(rows(noise)))
     for now, then in itertools.pairwise(times):
         t, s = (time.expand(rows(noise)) for time in (now, then))
         x = process.jump(x, ask(x, t), t, s)
-    return variance(process.geometry, x)
+    return variance(process.geometry, x, batch.mask)
+
+
+def _center(x: Tree, mask: Tree) -> Tree:
+    """The mean over the rows in which an element is real, in every row."""
+    if not isinstance(x, Tensor):
+        return {name: _center(leaf, (mask or {}).get(name)) for name, leaf in x.items()}
+    real = torch.ones_like(x) if mask is None else mask.expand_as(x).to(x.dtype)
+    return ((x * real).sum(0) / real.sum(0).clamp(min=1)).expand_as(x)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice
 
 import torch
 
@@ -49,8 +48,10 @@ def hybrid_sampler(
         state = State(process.corrupt(None, noise, begin), begin)
         walk = solver(model, state.x, times, batch.cond, key=step.key.at("solver"))
         # The solver's closing clean estimate is never asked for: the student continues from a noisy state.
-        for state in islice(walk, len(times) - 1):
-            yield state
+        for left, state in zip(range(len(times) - 2, -1, -1), walk, strict=False):
+            # Where it is handed over, the student tells of it.
+            if left:
+                yield state
         x, _ = carried(model.process, state.x, state.t, own)
         sample = last.resume(batch, step, x, first)
         yield from sample.path

@@ -88,10 +88,14 @@ def test_states_are_handed_over_at_equal_noise_not_at_equal_index() -> None:
     batch = Batch(like=torch.zeros(4, 1, dtype=torch.float64))
     states = list(hybrid_sampler(steps=12).fn(roles, batch, STEP))
     taught = [s for s in states if float(s.t[0]) > 1]
-    given = states[len(taught)]
-    assert float(taught[-1].t[0]) == pytest.approx(2.0, abs=1e-9), "sigma / alpha = 2 on both processes"
+    given, above = states[len(taught)], edm().grid(12)
+    assert torch.tensor([s.t[0] for s in taught]).tolist() == above[above > 2.0][1:].tolist(), (
+        "and 2 only once"
+    )
     assert float(given.t[0]) == pytest.approx(2 / 3)
-    assert torch.allclose(given.x, taught[-1].x / 3)
+    start, end = taught[-1], torch.full_like(taught[-1].t, 2.0)
+    there = edm().jump(start.x, roles["teacher"](start.x, start.t), start.t, end)
+    assert torch.allclose(given.x, there / 3), "sigma / alpha = 2 on both processes"
     assert [float(s.t[0]) for s in states[len(taught) :]] == pytest.approx([2 / 3, 0.2, 0.0])
 
 
