@@ -170,6 +170,8 @@ def _message(model: type[BaseModel], values: Mapping[str, Any], path: Path_, err
         return f"{given!r} is none of {expected}" + nearest(str(given), names)
     text = error["msg"].removeprefix("Value error, ")
     shown = repr(error["input"])
+    if error["input"] == "none":  # as `fewstep show` prints what is not set
+        return f"{_lower(text)}, got 'none'; to leave it unset write null"
     return f"{_lower(text)}, got {shown}" if len(shown) < 60 and kind != "value_error" else _lower(text)
 
 

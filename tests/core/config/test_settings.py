@@ -69,6 +69,11 @@ def test_all_wrong_values_are_told_at_once_with_file_and_line(tmp_path: Path) ->
     assert "objective.forse (-s): no such field; did you mean 'force'?" in told
 
 
+def test_none_as_it_is_shown_is_answered_with_how_it_is_written() -> None:
+    with pytest.raises(FewstepError, match=r"lr \(-s\): .*got 'none'; to leave it unset write null"):
+        resolved("lr=none")
+
+
 @pytest.mark.parametrize("value", ["0", "-3"])
 def test_a_size_of_zero_or_less_is_refused(value: str) -> None:
     with pytest.raises(FewstepError, match=r"width \(-s\): input should be greater than or equal to 1"):
