@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -176,11 +177,15 @@ class PairSource:
                 + "\nmake new pairs"
             )
 
+    @cached_property
+    def count(self) -> int:
+        """Batches in the store; looked up once, since a store that trains a student does not grow."""
+        return len(list(self.folder.glob("*.safetensors")))
+
     def batch(self, index: int, key: Key) -> Batch:
         """This rank's rows of the ``index``-th batch."""
-        count = len(list(self.folder.glob("*.safetensors")))
-        epoch, place = divmod(index, count)
-        order = key.whole().at("pairs", epoch).permutation(count)
+        epoch, place = divmod(index, self.count)
+        order = key.whole().at("pairs", epoch).permutation(self.count)
         held = _read(_shard(self.folder, int(order[place])))
         rank, world = key.shard
         mine: dict[str, Any] = _rows(held, rank, world)

@@ -399,6 +399,16 @@ def test_every_epoch_shows_every_pair_once_and_is_a_function_of_the_counter(tmp_
     assert torch.equal(source.batch(4, Key(2)).extra["target"], source.batch(4, Key(2)).extra["target"])
 
 
+def test_a_store_is_listed_once_and_not_at_every_batch(tmp_path: Path, monkeypatch: Any) -> None:
+    source = PairSource(task(tmp_path).run({}, Key(1))["pairs"], TIMES, PROCESS)
+    listed: list[str] = []
+    glob = Path.glob
+    monkeypatch.setattr(Path, "glob", lambda path, pattern: listed.append(pattern) or glob(path, pattern))
+    for index in range(4):
+        source.batch(index, Key(2))
+    assert len(listed) == 1
+
+
 def test_the_rows_of_all_ranks_are_the_rows_of_one(tmp_path: Path) -> None:
     source = PairSource(task(tmp_path).run({}, Key(1))["pairs"], TIMES, PROCESS)
     whole = source.batch(1, Key(2))
