@@ -104,6 +104,8 @@ class Cautious(Protocol):
 class Mix:
     """A weighted sum of objectives over united roles; phases of one name are summed.
 
+    A weight multiplies all losses of its term, those of its critics too: Adam does not see that, ``Optim.clip`` does.
+
     Args:
         terms: name -> (weight or ramp, objective).
 
