@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fewstep.objectives.discriminator import reference_of
-from fewstep.objectives.reward import made_by
+from fewstep.objectives.reward import made_by, valued
 from fewstep.objectives.rollout import detach_sample, rollout
 from fewstep.protocol import (
     Batch,
@@ -129,8 +129,7 @@ class PairPolicy:
 
     def _valued(self, roles: Roles, sample: Sample) -> Tensor:
         """(B,) of a reward that is not told which step made a sample."""
-        found: Tensor = roles[self.reward](sample.x, replace(sample.cond, index=None))
-        return found
+        return valued(roles[self.reward], sample.x, replace(sample.cond, index=None))
 
 
 @dataclass(frozen=True)

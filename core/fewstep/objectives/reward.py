@@ -15,8 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fewstep.errors import FewstepError
 from fewstep.protocol import (
     Batch,
+    Cond,
     Geometry,
     Ramp,
     Role,
@@ -89,7 +91,7 @@ class Reward:
         beta = at_step(self.weight, step)
         if beta == 0.0:
             return
-        values = roles[self.role](sample.x, replace(sample.cond, index=None))
+        values = valued(roles[self.role], sample.x, replace(sample.cond, index=None))
         share = float(effective(exponential(values, beta, self.clip)))
         if share < self.least:
             used = float(tempered(values, beta, self.clip, self.least)[1])
@@ -143,8 +145,34 @@ def rewarded(
 
 
 def made_by(make: Callable[[], nn.Module], roles: Roles, batch: Batch) -> nn.Module:
-    """A reward that needs neither roles nor a batch to be made."""
-    return make()
+    """A reward that needs neither roles nor a batch to be made.
+
+    Raises:
+        ValueError: if it is no module.
+    """
+    made: object = make()
+    if not isinstance(made, nn.Module):
+        name = getattr(make, "__name__", "the reward's target")
+        raise ValueError(
+            f"{name} returns a {type(made).__name__}; it must return a torch module (x, cond) -> (B,)"
+        )
+    return made
+
+
+def valued(module: Any, x: Tree, cond: Cond) -> Tensor:
+    """(B,) rewards.
+
+    Raises:
+        FewstepError: they are not one number per sample.
+    """
+    values: Tensor = module(x, cond)
+    if values.shape != (rows(x),):
+        raise FewstepError(
+            f"the reward {type(module).__name__} returns the shape {tuple(values.shape)} for {rows(x)} samples",
+            f"one number per sample: ({rows(x)},)",
+            "reduce over all but the first dimension",
+        )
+    return values
 
 
 def exponential(values: Tensor, beta: Tensor | float, clip: float) -> Tensor:
@@ -177,14 +205,14 @@ def _valued(module: Any, x: Tree, cond: Any, margin: float | None, slope: bool) 
     """
     if not slope:
         with torch.no_grad():
-            return module(x, cond), None
+            return valued(module, x, cond), None
     if not all(leaf.dtype.is_floating_point for leaf in tensors(x)):
         raise ValueError(
             "a tilt differentiates the reward by the sample; a discrete one has no gradient: set tilt=0"
         )
     free = tree_map(lambda leaf: leaf.detach().requires_grad_(True), x)
     with torch.enable_grad():
-        values = module(free, cond)
+        values = valued(module, free, cond)
         kept = values if margin is None else values.clamp(max=margin)
         found = iter(torch.autograd.grad(kept.sum(), tensors(free)))
     return values.detach(), tree_map(lambda _: next(found), free)

@@ -29,7 +29,7 @@ from fewstep.config.objectives import KINDS
 from fewstep.engine import assemble
 from fewstep.errors import FewstepError
 from fewstep.objectives import Adversarial, Reward, SiD, dmd, sds
-from fewstep.objectives.reward import effective, exponential, tempered
+from fewstep.objectives.reward import effective, exponential, made_by, tempered
 from fewstep.objectives.weights import score
 from fewstep.protocol import Batch, Cond, Denoiser, Group, Key, Optim, Step
 from fewstep.samplers import FewStep
@@ -221,6 +221,23 @@ def test_a_reward_named_on_the_command_line_becomes_a_frozen_role() -> None:
     assert isinstance(built.roles["reward"], Line)
     assert "reward" not in built.optimizers
     assert not built.objective.roles["reward"].trainable
+
+
+def test_a_reward_that_is_no_module_or_gives_no_number_per_sample_is_refused_in_words() -> None:
+    class Image(nn.Module):
+        def forward(self, x: Tensor, cond: Cond) -> Tensor:
+            return x
+
+    with pytest.raises(ValueError, match="returns a float"):
+        made_by(float, {}, Batch(like=torch.zeros(1)))
+    for reward in (Reward(weight=1.0), Reward(tilt=1.0)):
+        with pytest.raises(FewstepError, match="one number per sample"):
+            student_loss(
+                dmd(At(ANGLE), reward=reward),
+                {**duel(), "reward": Image()},
+                Batch(like=torch.zeros(4, 1, dtype=torch.float64)),
+                Key(0),
+            )
 
 
 def test_a_reward_that_cannot_be_found_is_told_by_its_setting() -> None:
