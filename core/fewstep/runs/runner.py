@@ -135,9 +135,9 @@ class _Recorder(Watch):
         self._run, self._hooks, self._begun = run, hooks, time.monotonic()
 
     def cautioned(self, stage: str, caution: str) -> None:
-        """Kept with the run, where its report finds it."""
+        """Kept with the run, where its report finds it; once, though a killed run warns again when it begins anew."""
         known = self._run.files.facts.get("cautions", [])
-        self._run.files.note(cautions=[*known, f"{stage}: {caution}"])
+        self._run.files.note(cautions=list(dict.fromkeys([*known, f"{stage}: {caution}"])))
 
     def logged(self, stage: str, cycle: int, updates: int, metrics: Mapping[str, float]) -> None:
         """One line of metrics.jsonl."""

@@ -6,6 +6,7 @@ import json
 import shlex
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,11 +16,12 @@ from safetensors import safe_open
 import fewstep
 from fewstep.engine import AssemblyError
 from fewstep.errors import FewstepError
+from fewstep.plugins.lifecycle import RunHooks
 from fewstep.plugins.loader import registry
 from fewstep.protocol import tensors
 from fewstep.runs import Run
-from fewstep.runs.folder import claimed
-from fewstep.runs.runner import InterruptedRunError
+from fewstep.runs.folder import RunFolder, claimed
+from fewstep.runs.runner import InterruptedRunError, _Recorder
 
 pytestmark = pytest.mark.usefixtures("ring")
 
@@ -251,3 +253,11 @@ def test_a_command_that_is_offered_can_be_pasted_though_its_folder_has_spaces(tm
     done = tiny(tmp_path / "my runs")
     words = shlex.split(str(InterruptedRunError(done)).split("to do:")[1], comments=True)
     assert words == ["fewstep", "run", "ring/points", "--resume", str(done.folder)]
+
+
+def test_a_caution_told_again_by_a_run_begun_anew_is_kept_once(tmp_path):
+    run = SimpleNamespace(files=RunFolder(tmp_path))
+    run.files.note(recipe="ring/points")
+    for _ in range(2):
+        _Recorder(run, RunHooks([])).cautioned("student", "narrow")
+    assert run.files.facts["cautions"] == ["student: narrow"]
