@@ -76,7 +76,7 @@ COPY = float(neighbors(HELD)[0].quantile(0.05))
 def passes(found: Mapping[str, float]) -> bool:
     """The gate: near the law, readable, and no class lost."""
     near = found["energy distance"] < 0.1
-    return near and found["reads as a digit"] > 0.5 and found["smallest class"] > 0.015
+    return near and found["reads as a digit"] > 0.6 and found["smallest class"] > 0.03
 
 
 DIGITS = Toy(
