@@ -14,7 +14,7 @@ import torch
 from objective_toys import At, student_loss
 from torch import Tensor, nn
 
-from fewstep.objectives import dmd, weighted_nll
+from fewstep.objectives import Adversary, Corrupted, dmd, weighted_nll
 from fewstep.objectives.weights import snr
 from fewstep.processes import LogNormal, flow, vp
 from fewstep.protocol import Batch, Cond, Estimate, Euclidean, Key, Process, Sample, Step
@@ -143,3 +143,44 @@ def test_truncated_lognormal_times_have_their_law() -> None:
         theirs.quantile(quarters),
         rtol=0.05,
     )
+
+
+class Logits(nn.Module):
+    """One logit per sample: a weighted sum of its numbers."""
+
+    def forward(self, xt: Tensor, t: Tensor, cond: Cond) -> Tensor:
+        return (xt * torch.linspace(-1, 1, SHAPE[1] * SHAPE[2], dtype=xt.dtype).reshape(SHAPE[1:])).sum(
+            (1, 2)
+        )
+
+
+def test_adversarial_losses_are_theirs() -> None:
+    """The generator's is the same; the discriminator's is half of theirs, which adds both classes; R1 is the same."""
+    process, adversary, disc = flow(), Adversary(r1=0.7, r1_noise=0.1), Logits()
+    clean, fake, t = drawn("x0"), drawn("fake"), times()
+    step, batch = Step(0, 1, Key(9)), Batch(like=clean, x=clean)
+    seen = Corrupted(fake, t, fake)
+    of_fake = disc(fake, t, Cond())
+    assert float(adversary.student_loss(of_fake).mean()) == pytest.approx(
+        float(losses.gan_gen_loss(of_fake[:, None])), rel=1e-12
+    )
+    roles = {"disc": Recorded(disc)}
+    total, logs = adversary.disc_loss(roles, process, seen, of_fake, Sample(fake), batch, step)
+    real, near = roles["disc"].seen
+    assert float(logs["disc"]) == pytest.approx(
+        float(losses.gan_disc_loss(real[:, None], of_fake[:, None])) / 2, rel=1e-12
+    )
+    assert float(logs["r1"]) == pytest.approx(float(losses.r1_loss(real, near)), rel=1e-12)
+    assert float(total) == pytest.approx(float(logs["disc"] + 0.7 * logs["r1"]), rel=1e-12)
+
+
+class Recorded(nn.Module):
+    """A network whose answers are kept."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net, self.seen = net, []
+
+    def forward(self, *given: Any) -> Tensor:
+        self.seen.append(self.net(*given))
+        return self.seen[-1]
