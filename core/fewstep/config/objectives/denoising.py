@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 class DenoisingConfig(Settings):
     """Regress clean data from corrupted data."""
 
-    kind: Literal["denoising"] = setting("denoising", "regress clean data from corrupted data")
+    kind: Literal["denoising"] = setting(
+        "denoising", "regress clean data from corrupted data", paper="Vincent 2011 eq. 11; Karras et al. 2022"
+    )
     times: TimesConfig = setting(TimesConfig(), "law of the corruption times")
     weight: WeightName = setting(
         "customary", "weight of the loss in x0 units", paper="Karras et al. 2022 table 1"

@@ -60,7 +60,11 @@ class Accompanied(Paired):
 class ConsistencyConfig(Paired):
     """Neighbors on one trajectory are sent to the same place."""
 
-    kind: Literal["consistency"] = setting("consistency", "neighbors on one trajectory go to the same place")
+    kind: Literal["consistency"] = setting(
+        "consistency",
+        "neighbors on one trajectory go to the same place",
+        paper="Song et al. 2023 algorithms 2 and 3",
+    )
     steps: int = setting(
         18, "intervals of the time grid", unit="intervals", ge=1, paper="Song et al. 2023 table 3"
     )
