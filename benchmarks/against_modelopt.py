@@ -11,10 +11,11 @@ from __future__ import annotations
 import argparse
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
-from loops import Run, compared, peak_bytes, trained
+from loops import Run, compared, filled, markdown, peak_bytes, trained
 from torch import Tensor, nn
 
 from fewstep.objectives import dmd
@@ -159,34 +160,43 @@ def theirs(size: Size) -> Run:
     return run
 
 
+HEAD = (
+    "parameters",
+    "batch",
+    "by hand, ms per cycle",
+    "fewstep / by hand",
+    "modelopt / by hand",
+    "fewstep / modelopt",
+    "peak MB: by hand / fewstep / modelopt",
+)
+
+
+def line(size: Size, cycles: int, rounds: int) -> tuple[str, ...]:
+    """One row of the table."""
+    parameters = sum(p.numel() for p in size.net().parameters())
+    hand = compared(by_hand(size), ours(size), cycles, rounds)
+    other = compared(by_hand(size), theirs(size), cycles, rounds)
+    versus = compared(theirs(size), ours(size), cycles, rounds)
+    ratios = [f"{each.value:.3f} [{each.low:.3f}, {each.high:.3f}]" for each in (hand, other, versus)]
+    memory = " / ".join(f"{peak_bytes(make(size)) / 1e6:.2f}" for make in (by_hand, ours, theirs))
+    return f"{parameters:,}", str(size.rows), f"{hand.first:.2f}", *ratios, memory
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=15)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--write", type=Path, help="a page with markers")
+    asked = parser.parse_args()
     torch.set_num_threads(1)
-    print(
-        "CPU milliseconds per cycle of one student and four fake updates; ratios with 95 % intervals; peak MB per cycle"
-    )
-    head = (
-        "parameters",
-        "batch",
-        "by hand",
-        "ours",
-        "modelopt",
-        "ours / by hand",
-        "modelopt / ours",
-        "MB hand/ours/modelopt",
-    )
-    print("".join(f"{name:>22}" for name in head))
+    lines = []
     for size, cycles in ((Size(2, 180, 64), 40), (Size(2, 180, 256), 25), (Size(64, 940, 64), 6)):
-        parameters = sum(p.numel() for p in size.net().parameters())
-        hand = compared(by_hand(size), ours(size), cycles, rounds)
-        other = compared(ours(size), theirs(size), cycles, rounds)
-        memory = "/".join(f"{peak_bytes(make(size)) / 1e6:.2f}" for make in (by_hand, ours, theirs))
-        times = [f"{value:.3f}" for value in (hand.first, hand.second, other.second)]
-        ratios = [f"{each.value:.3f} [{each.low:.3f}, {each.high:.3f}]" for each in (hand, other)]
-        cells = (f"{parameters:,}", str(size.rows), *times, *ratios, memory)
-        print("".join(f"{cell:>22}" for cell in cells), flush=True)
+        lines.append(line(size, cycles, asked.rounds))
+        print(" | ".join(lines[-1]), flush=True)
+    table = markdown(HEAD, lines)
+    if asked.write:
+        filled(asked.write, "modelopt", table)
+    else:
+        print(f"\n{table}")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -183,3 +184,17 @@ def _granted(roles: Mapping[str, nn.Module], names: Sequence[str]) -> None:
     for name, role in roles.items():
         role.zero_grad(set_to_none=True)
         role.requires_grad_(name in names)
+
+
+def filled(page: Path, name: str, content: str) -> None:
+    """Write ``content`` between the page's markers of that name."""
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    before, found, rest = page.read_text(encoding="utf-8").partition(begin)
+    if not found or end not in rest:
+        raise ValueError(f"{page} lacks the markers {begin} and {end}")
+    page.write_text(f"{before}{begin}\n\n{content}\n\n{end}{rest.partition(end)[2]}", encoding="utf-8")
+
+
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table."""
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))

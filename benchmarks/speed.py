@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from loops import Ratio, bare, calls_per_phase, compared, peak_bytes, trained
+from loops import Ratio, bare, calls_per_phase, compared, filled, markdown, peak_bytes, trained
 from methods import METHODS, Method
 from ring import RING
 from toys import Toy, assembled, pretrained
@@ -22,8 +22,6 @@ from toys import Toy, assembled, pretrained
 from fewstep.config.objectives import KINDS
 from fewstep.config.objectives.rounds import rounds
 from fewstep.protocol import Assembly
-
-BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
 
 Calls = Mapping[str, Mapping[str, int]]
 
@@ -169,14 +167,12 @@ def main() -> None:
         found = line(cost(name, toy, asked.cycles, asked.rounds))
         print(" | ".join(found), flush=True)
         lines.append(found)
-    table = "\n".join(f"| {' | '.join(row)} |" for row in (HEAD, ("---",) * len(HEAD), *lines))
-    told_size = f"Networks of {parameters:,} parameters, 64 rows, {asked.rounds} pairs of blocks of {asked.cycles} cycles."
+    size = f"Networks of {parameters:,} parameters, 64 rows, {asked.rounds} pairs of blocks of {asked.cycles} cycles."
+    told_size = f"{size}\n\n{markdown(HEAD, lines)}"
     if asked.write:
-        before, _, rest = asked.write.read_text(encoding="utf-8").partition(BEGIN)
-        content = f"{before}{BEGIN}\n\n{told_size}\n\n{table}\n\n{END}{rest.partition(END)[2]}"
-        asked.write.write_text(content, encoding="utf-8")
+        filled(asked.write, "calls", told_size)
     else:
-        print(f"\n{told_size}\n\n{table}")
+        print(f"\n{told_size}")
 
 
 if __name__ == "__main__":
