@@ -70,10 +70,11 @@ NEEDED: Mapping[str, Calls] = {
 LEAST: Mapping[str, Mapping[str, object]] = {
     "ode-pairs": {"steps": 4},
     "ctm": {"reach": 1},
-    "mlcm": {"steps": 1, "segments": (1,)},
+    "mlcm": {"steps": 1, "segments": (1,), "walk": 1, "solver": "ddim"},
     "scott": {"substeps": 1},
-    "rcm": {"warmup": 0},
-    "scm": {"warmup": 0},
+    "rcm": {"warmup": 0, "derivative": "forward"},
+    "scm": {"warmup": 0, "derivative": "forward"},
+    "meanflow": {"derivative": "forward"},
 }
 """Settings under which the number of calls does not depend on a draw."""
 
@@ -95,7 +96,7 @@ class Cost:
 
 def one_step(name: str) -> Method:
     """The method with a network for a teacher and a student of one step."""
-    method = METHODS[name]
+    method = next(one for one in METHODS.values() if one.kind == name)
     settings = {**method.settings, **LEAST.get(name, {})}
     return replace(method, settings=settings, levels=method.levels[:1], teacher="network")
 
@@ -151,7 +152,7 @@ HEAD = ("method", "calls that are needed", "calls counted", "bare ms", "engine /
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--methods", default=",".join(METHODS))
+    parser.add_argument("--methods", default=",".join(NEEDED))
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument(
         "--width", type=int, default=128, help="of the networks: 128 = about 38k parameters, 680 = 1M"
