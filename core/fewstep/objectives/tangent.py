@@ -36,7 +36,7 @@ def jvp(fn: Function, primals: Sequence[Tree], tangents: Sequence[Tree | None]) 
 
 
 def forward(fn: Function, primals: Sequence[Tree], tangents: Sequence[Tree | None]) -> Tree:
-    """Forward mode: exact, one pass that costs about two."""
+    """Forward mode: exact, one pass that costs about four plain ones (benchmarks/jvp.py)."""
     return jvp(fn, primals, tangents)[1]
 
 
