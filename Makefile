@@ -5,6 +5,10 @@ WORKERS ?= 2
 BIN     := .venv/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable
 
+# Packages whose weights or code we use, but not what they ask for: TensorFlow, PortAudio, obsolete backports.
+WEIGHTS := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --no-deps \
+           basic-pitch resemblyzer tinysoundfont
+
 # One thread per process: small networks run faster so, and two processes do not fight for two cores.
 export OMP_NUM_THREADS ?= 1
 
@@ -45,4 +49,5 @@ clean:    ## remove what the other targets made; run folders stay
 	$(INSTALL) ".[audio]" && touch $@
 
 .venv/everything: pyproject.toml constraints.txt | .venv/bin/python
-	$(INSTALL) ".[all,test]" && touch $@
+	$(INSTALL) ".[all,test]"
+	$(WEIGHTS) && touch $@

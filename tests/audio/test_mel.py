@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from fewstep.protocol import Key
-from fewstep_audio.mel import MelContract, Scale, log_mel, mel_filters, stft
-from fewstep_audio.vocoder import GriffinLim, unclipped
+from fewstep_audio.sound.mel import MelContract, Scale, log_mel, mel_filters, stft
+from fewstep_audio.sound.vocoder import GriffinLim, unclipped
 
 CONTRACT = MelContract()
 

@@ -15,14 +15,14 @@ from fewstep.objectives.tangent import Difference, forward
 from fewstep.processes import edm
 from fewstep.protocol import Batch, Cond, Denoiser, Drawn, Key, Step
 from fewstep_audio.comospeech.network import MelNetwork
-from fewstep_audio.data import conditioned, laid_out
-from fewstep_audio.durations import DurationFit, Durations
-from fewstep_audio.files import mel_picture, wav_bytes, write_wavs
-from fewstep_audio.mel import MelContract, Scale
-from fewstep_audio.metrics import detail, distance, spread
+from fewstep_audio.metrics.spectrogram import detail, distance, spread
 from fewstep_audio.panels import speech_panel
-from fewstep_audio.phones import Pronunciation
-from fewstep_audio.vocoder import GriffinLim
+from fewstep_audio.sound.files import mel_picture, wav_bytes, write_wavs
+from fewstep_audio.sound.mel import MelContract, Scale
+from fewstep_audio.sound.vocoder import GriffinLim
+from fewstep_audio.speech.durations import DurationFit, Durations
+from fewstep_audio.speech.layout import conditioned, laid_out
+from fewstep_audio.speech.phones import Pronunciation
 
 CONTRACT = MelContract()
 SAID = (

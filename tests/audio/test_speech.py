@@ -11,12 +11,14 @@ import torch
 
 from fewstep.errors import FewstepError
 from fewstep.protocol import Key
-from fewstep_audio import data
-from fewstep_audio.data import CorpusSettings, SpeechSource, aligned, heard, load_corpus
-from fewstep_audio.espeak import Request, speak
-from fewstep_audio.mel import MelContract
-from fewstep_audio.phones import ALPHABET, LONGEST_TEXT, NUMBER, PAUSE, check_text, pronounce, spelled
-from fewstep_audio.sentences import HELD_OUT, SENTENCES
+from fewstep_audio.sound.mel import MelContract
+from fewstep_audio.speech import corpus as data
+from fewstep_audio.speech.corpus import CorpusSettings, heard, load_corpus
+from fewstep_audio.speech.espeak import Request, speak
+from fewstep_audio.speech.layout import aligned
+from fewstep_audio.speech.phones import ALPHABET, LONGEST_TEXT, NUMBER, PAUSE, check_text, pronounce, spelled
+from fewstep_audio.speech.sentences import HELD_OUT, SENTENCES
+from fewstep_audio.speech.source import SpeechSource
 
 SMALL = CorpusSettings(sentences=4, takes=1, held_out=2)
 
@@ -90,8 +92,9 @@ def test_curly_quotation_marks_and_line_breaks_are_understood() -> None:
 
 
 def test_durations_fill_the_spectrogram_and_lie_where_the_sound_is() -> None:
-    (speech,) = speak([Request("She sat.")])
-    one = heard("She sat.", speech, MelContract())
+    request = Request("She sat.")
+    (speech,) = speak([request])
+    one = heard(request, speech, MelContract())
     assert int(one.frames.sum()) == one.mel.shape[1]
     _, starts = spelled(speech)
     edges = torch.cat([torch.zeros(1).long(), one.frames.cumsum(0)])

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from fewstep.protocol import Drawn, Panel
 from fewstep.runs.media import columns, picture, player
-from fewstep_audio.files import cut, mel_picture, wav_bytes
-from fewstep_audio.vocoder import Vocoder
+from fewstep_audio.sound.files import cut, mel_picture, wav_bytes
+from fewstep_audio.sound.vocoder import Vocoder
 
 SHOWN = 3
 TRUTH = "espeak-ng, resynthesized"

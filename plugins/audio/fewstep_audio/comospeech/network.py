@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from fewstep.protocol import Cond
-from fewstep_audio.durations import PhoneEncoder
-from fewstep_audio.mel import Scale
+from fewstep_audio.sound.mel import Scale
+from fewstep_audio.speech.durations import PhoneEncoder
 
 WAVES = 64
 """Sinusoids of the time embedding."""

@@ -55,22 +55,16 @@ from fewstep.samplers import (
 )
 from fewstep_audio.comospeech.config import CoMoSpeechConfig
 from fewstep_audio.comospeech.network import MelNetwork
-from fewstep_audio.data import (
-    Corpus,
-    CorpusSettings,
-    SpeechSource,
-    conditioned,
-    held_out_batch,
-    laid_out,
-    load_corpus,
-)
-from fewstep_audio.durations import DurationFit, Durations
-from fewstep_audio.files import write_wavs
-from fewstep_audio.mel import MelContract
-from fewstep_audio.metrics import detail, distance, spread
+from fewstep_audio.metrics.spectrogram import detail, distance, spread
 from fewstep_audio.panels import speech_panel
-from fewstep_audio.phones import check_text, pronounce
-from fewstep_audio.vocoder import GriffinLim
+from fewstep_audio.sound.files import write_wavs
+from fewstep_audio.sound.mel import MelContract
+from fewstep_audio.sound.vocoder import GriffinLim
+from fewstep_audio.speech.corpus import Corpus, CorpusSettings, load_corpus
+from fewstep_audio.speech.durations import DurationFit, Durations
+from fewstep_audio.speech.layout import conditioned, held_out_batch, laid_out
+from fewstep_audio.speech.phones import check_text, pronounce
+from fewstep_audio.speech.source import SpeechSource
 
 _Load: TypeAlias = Callable[[], Corpus]
 

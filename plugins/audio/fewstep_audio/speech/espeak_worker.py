@@ -1,4 +1,4 @@
-"""The process that speaks: a script of the standard library alone, started by ``fewstep_audio.espeak``.
+"""The process that speaks: a script of the standard library alone, started by ``fewstep_audio.speech.espeak``.
 
 espeak-ng is not deterministic when one process speaks twice, because its synthesizer keeps state. So the library is
 set up once, and every utterance is spoken by a fork of that untouched state, which then ends.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fewstep.protocol import Key
-from fewstep_audio.mel import MelContract, mel_filters, stft
+from fewstep_audio.sound.mel import MelContract, mel_filters, stft
 
 
 @runtime_checkable

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fewstep.protocol import Batch, Cond, Loss, Phase, Role, Roles, Step
-from fewstep_audio.phones import ALPHABET, STRESSES
+from fewstep_audio.speech.phones import ALPHABET, STRESSES
 
 
 class PhoneEncoder(nn.Module):

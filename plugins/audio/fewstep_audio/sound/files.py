@@ -14,8 +14,8 @@ from torch import Tensor
 
 from fewstep.protocol import Batch, Tree
 from fewstep.runs.media import png
-from fewstep_audio.mel import MelContract
-from fewstep_audio.vocoder import Vocoder
+from fewstep_audio.sound.mel import MelContract
+from fewstep_audio.sound.vocoder import Vocoder
 
 FIRE = ((0, 0, 4), (87, 16, 110), (188, 55, 84), (249, 142, 9), (252, 255, 164))
 """Corners of a color scale whose lightness rises evenly, so that it reads without color vision."""

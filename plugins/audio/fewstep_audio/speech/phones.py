@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fewstep.errors import FewstepError
-from fewstep_audio.espeak import Request, Speech, speak
+from fewstep_audio.speech.espeak import Request, Speech, speak
 
 PAUSE = "_"
 ALPHABET = (

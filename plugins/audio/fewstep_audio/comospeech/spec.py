@@ -1,0 +1,68 @@
+"""What the family of CoMoSpeech offers: descriptors only."""
+
+from __future__ import annotations
+
+from fewstep.plugins import Gate, RecipeSpec
+
+SMOKE = {
+    "speech.sentences": 20,
+    "network.channels": 64,
+    "network.dilations": (1, 2, 4, 1),
+    "teacher_updates": 300,
+    "updates": 150,
+}
+
+PAPER = {
+    "speech.voices": ("en-us", "en-us+f2", "en-us+m3", "en-us+f4"),
+    "speech.pitches": (35, 50, 65),
+    "speech.liveliness": 50,
+    "speech.takes": 12,
+    "network.channels": 256,
+    "network.dilations": (1, 2, 4, 8) * 5,
+    "noise.lowest": 0.002,
+    "noise.highest": 80.0,
+    "noise.mean": -1.2,
+    "noise.std": 1.2,
+    "crop": 100,
+    "objective.steps": 49,
+    "objective.solver": "euler",
+    "teacher_updates": 1_000_000,
+    "teacher_lr": 1e-4,
+    "teacher_steps": 50,
+    "updates": 300_000,
+    "lr": 1e-4,
+}
+"""Levels, loss and rates of the released code; its corpus and its two-dimensional U-Net are not ours."""
+
+RECIPE = RecipeSpec(
+    name="audio/comospeech",
+    summary="Speak text in one network call by consistency distillation",
+    config="fewstep_audio.comospeech.config:CoMoSpeechConfig",
+    build="fewstep_audio.comospeech.recipe:build",
+    extra="audio",
+    paper="Ye et al.: CoMoSpeech, 2023, arXiv:2305.06908",
+    presets={"smoke": SMOKE, "demo": {}, "paper": PAPER},
+    gates=(
+        Gate(
+            metric="distance",
+            control="teacher_1step",
+            at_most=3.6,
+            profiles=("default", "demo"),
+            why="three seeds: students 2.47 to 2.61 dB, controls 4.60 to 5.10 (the plugin's README)",
+        ),
+        Gate(
+            metric="detail_gap",
+            control="teacher_1step",
+            at_most=0.12,
+            profiles=("default", "demo"),
+            why="three seeds: students 0.02 to 0.04, controls 0.19 to 0.29 (the plugin's README)",
+        ),
+        Gate(
+            metric="distance",
+            control="teacher_1step",
+            at_most=6.4,
+            profiles=("smoke",),
+            why="150 updates go part of the way: 5.75 to 5.98 dB, controls 6.81 to 7.52 (the plugin's README)",
+        ),
+    ),
+)

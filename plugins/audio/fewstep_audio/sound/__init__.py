@@ -1,0 +1,1 @@
+"""What a sound is: spectrograms, vocoders, files."""

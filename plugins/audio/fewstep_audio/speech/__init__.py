@@ -1,0 +1,1 @@
+"""Where speech comes from: text, phones, durations, corpora."""
