@@ -15,7 +15,7 @@ from fewstep.protocol import Key, Plan, Shelf, Site, Step
 from fewstep.runs import evaluate
 from fewstep_audio.comospeech import recipe
 from fewstep_audio.comospeech.config import CoMoSpeechConfig
-from fewstep_audio.comospeech.recipe import SpeechOptions
+from fewstep_audio.speech.product import SpeechOptions
 
 TINY = {
     "speech": {"sentences": 4, "takes": 1, "held_out": 2},

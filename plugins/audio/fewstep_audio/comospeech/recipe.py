@@ -7,15 +7,11 @@ control is the teacher forced to one call: it answers with the mean over all voi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable
 from functools import cache, partial
 from typing import TypeAlias
 
-import torch
-from pydantic import field_validator
-
-from fewstep.config import Settings, load_teacher, setting
+from fewstep.config import load_teacher
 from fewstep.config.objectives import Round, student_stages
 from fewstep.engine import assemble
 from fewstep.errors import FewstepError
@@ -25,23 +21,17 @@ from fewstep.processes import Gaussian, LogNormal, edm
 from fewstep.protocol import (
     Assembly,
     Average,
-    Batch,
     Denoiser,
     Group,
-    Key,
     Linear,
     Mix,
     Objective,
     Optim,
     Plan,
     Product,
-    Roles,
-    Sampler,
     Shelf,
     Site,
     Stage,
-    State,
-    Step,
 )
 from fewstep.samplers import (
     FewStep,
@@ -55,30 +45,13 @@ from fewstep.samplers import (
 )
 from fewstep_audio.comospeech.config import CoMoSpeechConfig
 from fewstep_audio.comospeech.network import MelNetwork
-from fewstep_audio.metrics.spectrogram import detail, distance, spread
-from fewstep_audio.panels import speech_panel
-from fewstep_audio.sound.files import write_wavs
 from fewstep_audio.sound.mel import MelContract
-from fewstep_audio.sound.vocoder import GriffinLim
 from fewstep_audio.speech.corpus import Corpus, CorpusSettings, load_corpus
 from fewstep_audio.speech.durations import DurationFit, Durations
-from fewstep_audio.speech.layout import conditioned, held_out_batch, laid_out
-from fewstep_audio.speech.phones import check_text, pronounce
+from fewstep_audio.speech.product import speech_product
 from fewstep_audio.speech.source import SpeechSource
 
 _Load: TypeAlias = Callable[[], Corpus]
-
-
-class SpeechOptions(Settings):
-    """What ``fewstep sample`` may ask for."""
-
-    text: str = setting("The student says this in one step.", "what to say, in English")
-    pace: float = setting(1.0, "2 speaks twice as fast", ge=0.5, le=2.0)
-
-    @field_validator("text")
-    @classmethod
-    def _sayable(cls, given: str) -> str:
-        return check_text(given)
 
 
 def build(config: CoMoSpeechConfig, site: Site) -> Plan:
@@ -188,53 +161,13 @@ def _denoiser(config: CoMoSpeechConfig, process: Gaussian, speech: Corpus) -> De
 
 
 def _product(config: CoMoSpeechConfig, corpus: _Load) -> Product:
-    vocoder = GriffinLim()
-
-    def evaluation(count: int, key: Key) -> Batch:
-        return held_out_batch(corpus().testing[:count], corpus().scale)
-
-    def request(options: SpeechOptions, count: int, key: Key) -> Batch:
-        cond = conditioned(pronounce([options.text]) * count)
-        extra = {"texts": (options.text,) * count, "pace": options.pace}
-        return Batch(torch.zeros(1).expand(count, vocoder.contract.bands, 1), cond=cond, extra=extra)
-
-    return Product(
-        student="student",
-        contenders={
-            "teacher": spoken(solver_sampler("teacher", heun, config.teacher_steps)),
-            "student": spoken(student_sampler()),
-            "student_2step": spoken(student_sampler(steps=2)),
-            "teacher_1step": spoken(one_call_sampler("teacher")),
+    return speech_product(
+        corpus,
+        {
+            "teacher": solver_sampler("teacher", heun, config.teacher_steps),
+            "student": student_sampler(),
+            "student_2step": student_sampler(steps=2),
+            "teacher_1step": one_call_sampler("teacher"),
         },
-        evaluation=evaluation,
-        request=request,
-        options=SpeechOptions,
-        write=partial(write_wavs, vocoder=vocoder),
-        metrics=(distance(), detail(), spread()),
-        panels=(speech_panel(vocoder),),
-        samples=config.speech.held_out,
+        config.speech.held_out,
     )
-
-
-def spoken(sampler: Sampler) -> Sampler:
-    """The same sampler, from phones to log-mel: durations are predicted unless the batch has them."""
-    role = sampler.roles[0]
-
-    def draw(roles: Roles, batch: Batch, step: Step) -> Iterator[State]:
-        there = _timed(batch, roles["durations"])
-        scale = roles[role].net.scale
-        frames = there.mask.flatten(1).sum(1)
-        for state in sampler.fn(roles, there, step):
-            yield State({"mel": scale.restored(state.x), "frames": frames}, state.t)
-
-    again = sampler.with_steps
-    return Sampler(draw, (role, "durations"), None if again is None else lambda count: spoken(again(count)))
-
-
-def _timed(batch: Batch, durations: Durations) -> Batch:
-    """The batch with its frames laid out."""
-    if "at" in batch.cond.data:
-        return batch
-    cond = laid_out(batch.cond, durations.frames(batch.cond, float(batch.extra.get("pace", 1.0))))
-    like = batch.like.new_zeros(1).expand(*batch.like.shape[:2], cond.mask.shape[-1])
-    return replace(batch, like=like, cond=cond)

@@ -7,10 +7,7 @@ Shape legend: B batch, P phones, M mel bands, T frames.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fewstep_audio.sound.cache import content, kept
 from fewstep_audio.sound.mel import MelContract, Scale, log_mel
 from fewstep_audio.speech.espeak import WORKER, Request, Speech, speak
 from fewstep_audio.speech.phones import Pronunciation, spelled
@@ -122,13 +120,12 @@ def spoken(requests: Sequence[Request], contract: MelContract, cache: Path) -> l
     Raises:
         FewstepError: espeak-ng is not there or refuses a voice.
     """
-    file = cache / f"speech-{_content(requests, contract)}.npz"
-    if not file.is_file():
-        _store(
-            [heard(r, speech, contract) for r, speech in zip(requests, speak(requests), strict=True)], file
-        )
-    with np.load(file, allow_pickle=False) as arrays:
-        return _restored(arrays)
+    told = [FORMAT, [asdict(request) for request in requests], asdict(contract)]
+
+    def make() -> dict[str, np.ndarray]:
+        return _packed([heard(r, said, contract) for r, said in zip(requests, speak(requests), strict=True)])
+
+    return _restored(kept(cache, "speech", content(told, WORKER.read_bytes()), make))
 
 
 def heard(request: Request, speech: Speech, contract: MelContract) -> Utterance:
@@ -142,15 +139,7 @@ def heard(request: Request, speech: Speech, contract: MelContract) -> Utterance:
     return Utterance(request.text, said, frames, mel, wave, request.voice)
 
 
-def _content(requests: Sequence[Request], contract: MelContract) -> str:
-    """Hash of the requests, the contract and the code that speaks."""
-    told = json.dumps([FORMAT, [asdict(request) for request in requests], asdict(contract)], sort_keys=True)
-    return hashlib.blake2b(told.encode() + WORKER.read_bytes(), digest_size=8).hexdigest()
-
-
-def _store(utterances: Sequence[Utterance], file: Path) -> None:
-    """Written beside and renamed, so that a half-written file is never read."""
-    file.parent.mkdir(parents=True, exist_ok=True)
+def _packed(utterances: Sequence[Utterance]) -> dict[str, np.ndarray]:
     arrays: dict[str, np.ndarray] = {
         "texts": np.array([one.text for one in utterances]),
         "voices": np.array([one.voice for one in utterances]),
@@ -159,9 +148,7 @@ def _store(utterances: Sequence[Utterance], file: Path) -> None:
         arrays[f"mel{number}"] = one.mel.numpy()
         arrays[f"wave{number}"] = one.wave.numpy()
         arrays[f"phones{number}"] = torch.stack([one.said.phones, one.said.stress, one.frames]).numpy()
-    with tempfile.NamedTemporaryFile(dir=file.parent, suffix=".part", delete=False) as part:
-        np.savez(part, allow_pickle=False, **arrays)
-    Path(part.name).replace(file)
+    return arrays
 
 
 def _restored(arrays: Mapping[str, np.ndarray]) -> list[Utterance]:
