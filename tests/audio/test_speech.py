@@ -13,12 +13,13 @@ from fewstep.errors import FewstepError
 from fewstep.protocol import Key
 from fewstep_audio.sound.mel import MelContract
 from fewstep_audio.speech import corpus as data
-from fewstep_audio.speech.corpus import CorpusSettings, heard, load_corpus
+from fewstep_audio.speech.corpus import CorpusSettings, load_corpus
 from fewstep_audio.speech.espeak import Request, speak
 from fewstep_audio.speech.layout import aligned
 from fewstep_audio.speech.phones import ALPHABET, LONGEST_TEXT, NUMBER, PAUSE, check_text, pronounce, spelled
 from fewstep_audio.speech.sentences import HELD_OUT, SENTENCES
 from fewstep_audio.speech.source import SpeechSource
+from fewstep_audio.speech.utterance import heard
 
 SMALL = CorpusSettings(sentences=4, takes=1, held_out=2)
 
@@ -106,7 +107,7 @@ def test_durations_fill_the_spectrogram_and_lie_where_the_sound_is() -> None:
 
 
 def test_a_corpus_is_spoken_once_and_then_read(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(data, "speak", lambda requests: pytest.fail("it was spoken again"))
+    monkeypatch.setattr(data, "uttered", lambda requests, contract: pytest.fail("it was spoken again"))
     corpus = load_corpus(SMALL, cache)
     assert [len(corpus.training), len(corpus.testing)] == [4, 2]
     assert [one.text for one in corpus.training] == list(SENTENCES[:4])

@@ -8,22 +8,19 @@ Shape legend: B batch, P phones, M mel bands, T frames.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from fewstep_audio.sound.cache import content, kept
-from fewstep_audio.sound.mel import MelContract, Scale, log_mel
-from fewstep_audio.speech.espeak import WORKER, Request, Speech, speak
-from fewstep_audio.speech.phones import Pronunciation, spelled
+from fewstep_audio.sound.mel import MelContract, Scale
+from fewstep_audio.speech.espeak import WORKER, Request
 from fewstep_audio.speech.sentences import HELD_OUT, SENTENCES
-
-FORMAT = 2
-"""Raised when the meaning of the cached arrays changes."""
+from fewstep_audio.speech.utterance import FORMAT, Utterance, packed, restored
+from fewstep_audio.speech.voices import uttered
 
 
 @dataclass(frozen=True)
@@ -64,32 +61,6 @@ class CorpusSettings:
 
 
 @dataclass(frozen=True)
-class Utterance:
-    """One spoken sentence.
-
-    Args:
-        text: what was said.
-        said: its phones.
-        frames: (P,) int64, frames of each phone; their sum is T.
-        mel: (M, T) float32 natural log-mel.
-        wave: (N,) int16 samples at the contract's rate.
-        voice: who spoke; "" if unknown.
-    """
-
-    text: str
-    said: Pronunciation
-    frames: Tensor
-    mel: Tensor
-    wave: Tensor
-    voice: str = ""
-
-    @property
-    def sound(self) -> Tensor:
-        """(N,) float32 samples in [-1, 1]."""
-        return self.wave.float() / 32768
-
-
-@dataclass(frozen=True)
 class Corpus:
     """Training and held-out utterances, and the scale of the training mels."""
 
@@ -123,38 +94,6 @@ def spoken(requests: Sequence[Request], contract: MelContract, cache: Path) -> l
     told = [FORMAT, [asdict(request) for request in requests], asdict(contract)]
 
     def make() -> dict[str, np.ndarray]:
-        return _packed([heard(r, said, contract) for r, said in zip(requests, speak(requests), strict=True)])
+        return packed(uttered(requests, contract))
 
-    return _restored(kept(cache, "speech", content(told, WORKER.read_bytes()), make))
-
-
-def heard(request: Request, speech: Speech, contract: MelContract) -> Utterance:
-    """Spectrogram and exact durations of a speech; phone boundaries are rounded to frames."""
-    mel = log_mel(torch.from_numpy(speech.wave), contract)
-    said, starts = spelled(speech)
-    edges = torch.round(starts.double() / contract.hop).long().clamp(max=mel.shape[1])
-    edges[0] = 0  # what precedes the first phone belongs to it
-    frames = torch.cat([edges, torch.tensor([mel.shape[1]])]).diff()
-    wave = torch.from_numpy(np.round(speech.wave * 32768).astype(np.int16))
-    return Utterance(request.text, said, frames, mel, wave, request.voice)
-
-
-def _packed(utterances: Sequence[Utterance]) -> dict[str, np.ndarray]:
-    arrays: dict[str, np.ndarray] = {
-        "texts": np.array([one.text for one in utterances]),
-        "voices": np.array([one.voice for one in utterances]),
-    }
-    for number, one in enumerate(utterances):
-        arrays[f"mel{number}"] = one.mel.numpy()
-        arrays[f"wave{number}"] = one.wave.numpy()
-        arrays[f"phones{number}"] = torch.stack([one.said.phones, one.said.stress, one.frames]).numpy()
-    return arrays
-
-
-def _restored(arrays: Mapping[str, np.ndarray]) -> list[Utterance]:
-    found = []
-    for number, (text, voice) in enumerate(zip(arrays["texts"], arrays["voices"], strict=True)):
-        phones, stress, frames = torch.from_numpy(arrays[f"phones{number}"])
-        mel, wave = (torch.from_numpy(arrays[f"{kind}{number}"]) for kind in ("mel", "wave"))
-        found.append(Utterance(str(text), Pronunciation(phones, stress), frames, mel, wave, str(voice)))
-    return found
+    return restored(kept(cache, "speech", content(told, WORKER.read_bytes()), make))

@@ -13,8 +13,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from fewstep.protocol import Batch, Cond
 from fewstep_audio.sound.mel import Scale
-from fewstep_audio.speech.corpus import Utterance
 from fewstep_audio.speech.phones import Pronunciation
+from fewstep_audio.speech.utterance import Utterance
 
 
 def aligned(frames: Tensor, length: int) -> dict[str, Tensor]:
