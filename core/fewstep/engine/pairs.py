@@ -23,7 +23,8 @@ from torch.utils import _pytree
 from fewstep.engine.ownership import fingerprint, state_of
 from fewstep.engine.sharding import barrier, ranks
 from fewstep.objectives import ODE
-from fewstep.protocol import Batch, Cond, Flow, Key, Process, Shelf, Source, Tree, to
+from fewstep.objectives.guidance import Scale, drawn_scale
+from fewstep.protocol import Batch, Cond, Flow, Key, Process, Shelf, Source, Step, Tree, to
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class PairFacts:
     Args:
         process: of the teacher, as text.
         times: step times of the student that they are for.
-        guidance: the teacher's scale g; None = as it is.
+        guidance: the teacher's scale g, or its law as text; None = as it is.
         grid: times of the solver, the student's among them.
         solver: its name.
         teacher: fingerprint of its weights.
@@ -43,7 +44,7 @@ class PairFacts:
 
     process: str
     times: tuple[float, ...]
-    guidance: float | None
+    guidance: float | str | None
     grid: tuple[float, ...]
     solver: str
     teacher: str
@@ -121,7 +122,7 @@ class MakePairs:
         return PairFacts(
             repr(process),
             self.times,
-            self.ode.guidance,
+            _written(self.ode.guidance),
             tuple(grid),
             f"{solver.__module__}.{getattr(solver, '__qualname__', repr(solver))}",
             fingerprint(state_of(teacher)),
@@ -134,8 +135,12 @@ class MakePairs:
         """Request, noise, target and path of one batch."""
         batch = to(self.source.batch(index, key.at("data")), self.device)
         noise = teacher.process.on(batch.mask).noise(batch, key.at("noise", index))
-        target, path = self.ode(teacher, noise, batch.cond, self.times)
-        return _request(batch) | {"noise": noise, "target": target, "path": path}
+        made: dict[str, Tree] = {}
+        if callable(self.ode.guidance):
+            drawn_at = key.at("guidance", index)
+            made["guidance"] = drawn_scale(self.ode.guidance, noise, Step.inference(key), drawn_at)
+        target, path = self.ode(teacher, noise, batch.cond, self.times, made.get("guidance"))
+        return _request(batch) | made | {"noise": noise, "target": target, "path": path}
 
 
 @dataclass(frozen=True)
@@ -146,7 +151,7 @@ class PairSource:
         folder: of the store, as ``MakePairs`` leaves it.
         times: step times of the student that will learn from them.
         process: its process.
-        guidance: the scale that its samples are compared at.
+        guidance: the scale that its samples are compared at, or the law that it was drawn from.
 
     Raises:
         ValueError: if the pairs were recorded for other times, another process or another scale.
@@ -155,7 +160,7 @@ class PairSource:
     folder: Path
     times: tuple[float, ...]
     process: Process
-    guidance: float | None = None
+    guidance: Scale = None
 
     def __post_init__(self) -> None:
         """Refuse pairs that are not this student's."""
@@ -163,7 +168,7 @@ class PairSource:
         wanted = {
             "times": list(self.times),
             "process": repr(self.process),
-            "guidance": self.guidance,
+            "guidance": _written(self.guidance),
         }
         strange = [
             f"  {name}: recorded {facts[name]}, student {value}"
@@ -189,9 +194,13 @@ class PairSource:
         held = _read(_shard(self.folder, int(order[place])))
         rank, world = key.shard
         mine: dict[str, Any] = _rows(held, rank, world)
-        pairs = {name: mine.pop(name) for name in ("noise", "target", "path")}
+        pairs = {name: mine.pop(name) for name in ("noise", "target", "path", "guidance") if name in mine}
         cond = Cond(mine.get("data"), mine.get("mask"))
         return Batch(like=pairs["noise"], cond=cond, extra=pairs)
+
+
+def _written(scale: Scale) -> float | str | None:
+    return repr(scale) if callable(scale) else scale
 
 
 def _request(batch: Batch) -> dict[str, Tree]:

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 
 from fewstep.objectives.distances import Distance, l2
+from fewstep.objectives.guidance import Scale, drawn_scale, told_scale
+from fewstep.objectives.perceptual import perceived
 from fewstep.objectives.rollout import believed, encoded, penalty
 from fewstep.protocol import (
     Batch,
@@ -22,6 +24,7 @@ from fewstep.protocol import (
     Denoiser,
     Estimate,
     Flow,
+    Key,
     Loss,
     Phase,
     Ramp,
@@ -41,6 +44,8 @@ from fewstep.protocol import (
 Solve: TypeAlias = Callable[..., Iterator[State]]
 """``(model, x, times, cond, *, key) -> states``, as the deterministic solvers of ``fewstep.samplers``."""
 
+NO_DECODER = "this recipe has no decoder to look through: leave objective.perceptual empty"
+
 
 @dataclass(frozen=True)
 class ODE:
@@ -49,12 +54,13 @@ class ODE:
     Args:
         solver: ``heun``, ``euler``, ``ddim`` of :mod:`fewstep.samplers`.
         steps: intervals of the process' own grid; the student's times are added to it.
-        guidance: the teacher's scale g, for teachers that take one.
+        guidance: the teacher's scale g, for teachers that take one; a law draws it for each pair, and a student that takes
+            it is told.
     """
 
     solver: Solve
     steps: int = 18
-    guidance: float | None = None
+    guidance: Scale = None
 
     def grid(self, process: Any, times: Sequence[float] = ()) -> Tensor:
         """Decreasing times from t_max to t_min that pass through ``times`` exactly."""
@@ -62,11 +68,17 @@ class ODE:
         return torch.tensor(sorted({*own, *times}, reverse=True), dtype=torch.float64)
 
     def __call__(
-        self, teacher: Any, noise: Tree, cond: Cond, times: Sequence[float] = ()
+        self,
+        teacher: Any,
+        noise: Tree,
+        cond: Cond,
+        times: Sequence[float] = (),
+        scale: Tensor | None = None,
     ) -> tuple[Tree, tuple[Tree, ...]]:
         """Where the noise ends, and what a student of these times is shown on the way.
 
-        The first of its states is the noise as the student itself scales it, at times[0].
+        The first of its states is the noise as the student itself scales it, at times[0]. ``scale`` (B,) is what a law of
+        the guidance drew.
         """
         process = teacher.process.on(cond.mask)
         device, count = tensors(noise)[0].device, rows(noise)
@@ -76,7 +88,9 @@ class ODE:
 
         grid = self.grid(process, times)
         end, shown = begun(float(grid[0])), {t: begun(t) for t in times[:1]}
-        model = teacher if self.guidance is None else _Guiding(teacher, self.guidance)
+        if scale is None and self.guidance is not None:
+            scale = drawn_scale(self.guidance, noise, Step.inference(Key(0)), Key(0))
+        model = teacher if scale is None else _Guiding(teacher, scale)
         states = self.solver(model, end, grid, replace(cond, index=None), key=None)
         for at, state in zip([*grid.tolist()[1:], 0.0], states, strict=True):
             end = state.x
@@ -87,17 +101,17 @@ class ODE:
 
 @dataclass(frozen=True)
 class _Guiding:
-    """A teacher at one guidance scale, as solvers call it."""
+    """A teacher at one guidance scale for each row (B,), as solvers call it."""
 
     teacher: Any
-    scale: float
+    scale: Tensor
 
     @property
     def process(self) -> Any:
         return self.teacher.process
 
     def __call__(self, xt: Tree, t: Tensor, cond: Cond) -> Estimate:
-        return self.teacher(xt, t, cond, guidance=torch.full_like(t, self.scale))
+        return self.teacher(xt, t, cond, guidance=self.scale.to(t))
 
 
 @dataclass(frozen=True)
@@ -105,23 +119,29 @@ class Pairs:
     """Roles: student, and the teacher where pairs are made online (else it only lends its first weights).
 
     Args:
-        online: solve the teacher's ODE inside the loss; None = the batch holds "extra.noise", "extra.target" and, for
-            students of several steps, "extra.path": one state for each of the student's times.
+        online: solve the teacher's ODE inside the loss; None = the batch holds "extra.noise", "extra.target", for
+            students of several steps "extra.path": one state for each of the student's times, and "extra.guidance" where
+            scales were drawn.
         distance: of the student's answer and the target.
         penalties: weights of ``Sample.penalties``.
+        perceptual: weights of what a frozen decoder sees in answer and target, by group of its activations; empty = none
+            is needed.
         teacher: role name.
         student: role name.
+        decoder: role name; called as ``decoder(x, cond)``, gives group -> activations.
     """
 
     online: ODE | None = None
     distance: Distance = l2
     penalties: Mapping[str, Ramp | float] = field(default_factory=dict)
+    perceptual: Mapping[str, float] = field(default_factory=dict)
     teacher: str = "teacher"
     student: str = "student"
+    decoder: str = "decoder"
 
     @property
     def roles(self) -> Mapping[str, Role]:
-        """Teacher and student."""
+        """Teacher and student, and the decoder that looks."""
         solved = self.online is not None
         guided = frozenset({"guidance"} if self.online and self.online.guidance is not None else ())
         return {
@@ -132,7 +152,12 @@ class Pairs:
                 accepts=guided,
                 process=Flow if solved else None,
             ),
-            self.student: Role(kind=Student, init=self.teacher),
+            self.student: Role(
+                kind=Student,
+                init=self.teacher,
+                accepts=guided if self.online and callable(self.online.guidance) else frozenset(),
+            ),
+            **({self.decoder: Role(trainable=False, advice=NO_DECODER)} if self.perceptual else {}),
         }
 
     @property
@@ -150,6 +175,7 @@ class Pairs:
         judge = roles.get(self.teacher, student)
         own = tuple(getattr(student, "times", ()))
         times = own if len(own) > 1 else ()
+        batch = self._scaled(batch, step)
         noise, target, path = self._pair(judge, batch, step, times)
         if times:
             sample = _stepped(student, times, path, batch, step)
@@ -159,7 +185,17 @@ class Pairs:
         geometry = judge.process.on(sample.mask).geometry
         gap = self.distance(geometry, believed(sample), Estimate(target), target).mean()
         extra, logs = penalty(sample, self.penalties, step)
+        if self.perceptual:
+            seen, told = perceived(roles[self.decoder], sample.x, target, batch.cond, self.perceptual)
+            extra, logs = extra + seen, {**logs, **told}
         return Loss(gap + extra, {"loss": gap.detach(), **logs})
+
+    def _scaled(self, batch: Batch, step: Step) -> Batch:
+        """The batch with a scale drawn for each row, where pairs are made online under a law."""
+        if self.online is None or not callable(self.online.guidance):
+            return batch
+        scale = drawn_scale(self.online.guidance, batch.like, step, step.key.at("guidance"))
+        return replace(batch, extra={**batch.extra, "guidance": scale})
 
     def _pair(
         self, teacher: Any, batch: Batch, step: Step, times: tuple[float, ...]
@@ -168,7 +204,8 @@ class Pairs:
         if self.online is not None:
             noise = teacher.process.on(batch.mask).noise(batch, step.key.at("noise"))
             with torch.no_grad():
-                return noise, *self.online(teacher, noise, batch.cond, times)
+                drawn = batch.extra.get("guidance") if callable(self.online.guidance) else None
+                return noise, *self.online(teacher, noise, batch.cond, times, drawn)
         path = tuple(batch.extra.get("path", ()))
         if times and len(path) != len(times):
             raise ValueError(
@@ -186,5 +223,6 @@ def _stepped(
     index = step.key.at("step").integers((count,), len(times)).to(device)
     each = torch.arange(count, device=device)
     xt = tree_map(lambda *states: torch.stack(states)[index, each], *path)
-    est = student.ask(xt, index, batch.cond)
+    told = told_scale(student, batch.extra.get("guidance"))
+    est = student.ask(xt, index, batch.cond, **told)
     return Sample(est.x0, with_index(batch.cond, index), est)

@@ -53,7 +53,8 @@ class FewStep(Denoiser):
             that step carries a graph; the steps before it are the roll that inference will make (backward simulation,
             Yin et al. 2024 DMD2 sec. 4.5).
         gamma: share of fresh noise of that rule; 0 = "flow".
-        guidance: scale that a network with a guidance input is told; None = it is told nothing.
+        guidance: scale that a network with a guidance input is told; None = it is told nothing. A batch with
+            "extra.guidance" (B,) says it for each row.
 
     Raises:
         ValueError: if the times do not decrease inside the range of the process, or the network cannot follow the rule.
@@ -111,12 +112,12 @@ class FewStep(Denoiser):
         """The rest of a roll: from a state x that stands at ``times[first]``, however it came there."""
         return self._walk(batch, step, x, self.times, first, graph_from=first)
 
-    def ask(self, x: Tree, which: Tensor, cond: Cond) -> Estimate:
+    def ask(self, x: Tree, which: Tensor, cond: Cond, guidance: Tensor | None = None) -> Estimate:
         """The clean estimate for states at the times of its steps ``which`` (B,), told what its roll would tell."""
         process: Any = self.process.on(cond.mask)
         now = torch.tensor(self.times, dtype=torch.float64, device=which.device)[which]
         clean = torch.full_like(now, self.process.t_min)
-        est = self(x, now, with_index(cond, which), **self._told(clean))
+        est = self(x, now, with_index(cond, which), **self._told(clean, guidance))
         if self.rule in MAPS:
             return Estimate(made_clean(process, process.jump(x, est, now, clean), clean))
         return est
@@ -136,13 +137,15 @@ class FewStep(Denoiser):
         self, batch: Batch, step: Step, x: Tree, times: Sequence[float], first: int, graph_from: int
     ) -> Sample:
         process: Any = self.process.on(batch.mask)
+        scale = batch.extra.get("guidance") if "guidance" in self.accepts else None
         path: list[State] = []
         for i in range(first, len(times)):
             last = i + 1 == len(times)
             cond = with_index(batch.cond, torch.full((rows(x),), i, device=tensors(x)[0].device))
             with torch.set_grad_enabled(torch.is_grad_enabled() and i >= graph_from):
                 now, then = _time(times[i], x), self._end(times, i, x)
-                est = self(x, now, cond, **self._told(then if last else self._landing(process, then)))
+                land = then if last else self._landing(process, then)
+                est = self(x, now, cond, **self._told(land, scale))
                 path.append(State(x, now, est))
                 if not last:
                     x = self._next(process, batch, x, est, now, then, step.key.at("roll", i))
@@ -150,10 +153,12 @@ class FewStep(Denoiser):
                     est = Estimate(made_clean(process, process.jump(x, est, now, then), then))
         return Sample(est.x0, cond, est, tuple(path))
 
-    def _told(self, to: Tensor) -> dict[str, Tensor]:
+    def _told(self, to: Tensor, scale: Tensor | None = None) -> dict[str, Tensor]:
         """What the network is told beside state, time and condition."""
         told = {"to": to} if self.rule in MAPS else {}
-        return told if self.guidance is None else {**told, "guidance": torch.full_like(to, self.guidance)}
+        if scale is None and self.guidance is not None:
+            scale = torch.full_like(to, self.guidance)
+        return told if scale is None else {**told, "guidance": scale}
 
     def _landing(self, process: Any, s: Tensor) -> Tensor:
         """Where the network lands on its way to s."""

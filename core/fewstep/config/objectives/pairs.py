@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from fewstep.protocol import Objective, Process
 
 
-class ODEPairsConfig(Settings):
+class ODEPairsConfig(Guidable):
     """The student repeats what the teacher's ODE makes of the same noise; pairs are solved as they are needed."""
 
     kind: Literal["ode-pairs"] = setting(
@@ -26,19 +26,29 @@ class ODEPairsConfig(Settings):
     steps: int = setting(
         18, "intervals of the teacher's time grid", unit="intervals", ge=1, paper="Karras et al. 2022 table 1"
     )
-    guidance: float | None = setting(None, "teacher's guidance scale g in u + g (c - u)", ge=0, le=100)
     distance: DistanceName = setting("l2", "distance of answer and target")
     penalties: dict[str, float] = setting({}, "weights of the student's own penalties, by name")
+    perceptual: dict[str, float] = setting(
+        {},
+        "weights of what the recipe's frozen decoder sees in answer and target, by group of its activations",
+    )
+
+    def ode(self) -> Any:
+        """How pairs are made."""
+        from fewstep import samplers
+        from fewstep.objectives import ODE
+
+        return ODE(getattr(samplers, self.solver), self.steps, self.scale())
 
     def build(self, process: Process, **fixed: Any) -> Objective:
         """The objective, with pairs made online; ``fixed`` may say ``online=None`` where a stage has recorded them."""
-        from fewstep import samplers
-        from fewstep.objectives import ODE, Pairs
+        from fewstep.objectives import Pairs
 
         settings = {
-            "online": ODE(getattr(samplers, self.solver), self.steps, self.guidance),
+            "online": self.ode(),
             "distance": distance_named(self.distance),
             "penalties": dict(self.penalties),
+            "perceptual": dict(self.perceptual),
         }
         made: Objective = Pairs(**{**settings, **fixed})
         return made

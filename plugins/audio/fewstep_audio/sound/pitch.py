@@ -12,10 +12,17 @@ LOWEST, HIGHEST = 60.0, 500.0
 """Hz; voices of grown-ups."""
 
 
-def pitch(wave: Tensor, contract: MelContract, low: float = LOWEST, high: float = HIGHEST) -> Tensor:
+def pitch(
+    wave: Tensor,
+    contract: MelContract,
+    low: float = LOWEST,
+    high: float = HIGHEST,
+    resolution: float = 0.1,
+) -> Tensor:
     """(N,) waveform -> (T,) fundamental frequency in Hz, 0 where unvoiced (Mauch & Dixon 2014 pYIN).
 
-    Takes about a tenth of the sound's own length on one thread; keep it (:func:`fewstep_audio.sound.cache.kept`).
+    Takes about a tenth of the sound's own length on one thread, with a ``resolution`` of a quarter instead of a tenth of
+    a semitone a thirtieth; keep it (:func:`fewstep_audio.sound.cache.kept`).
     """
     found, voiced, _ = librosa.pyin(
         wave.float().cpu().numpy(),
@@ -24,6 +31,7 @@ def pitch(wave: Tensor, contract: MelContract, low: float = LOWEST, high: float 
         sr=contract.rate,
         frame_length=contract.window,
         hop_length=contract.hop,
+        resolution=resolution,
     )
     return torch.where(torch.from_numpy(voiced), torch.from_numpy(found).nan_to_num(0.0), 0.0).float()
 
