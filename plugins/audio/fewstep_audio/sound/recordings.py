@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import librosa
 import numpy as np
 import soundfile
 import torch
@@ -30,6 +31,9 @@ SHORTEST = 0.1
 
 QUIETEST = 10 ** (-60 / 20)
 """Peak; below -60 dB of full scale a file is silence."""
+
+TOP = 40.0
+"""Decibels below the loudest frame at which the ends of a recording count as silence and are cut off."""
 
 CLIPPED = 0.01
 """Share of samples at the file's peak, in runs of three or more, above which a recording is distorted."""
@@ -116,6 +120,14 @@ def flat_share(wave: np.ndarray) -> float:
     top = (np.abs(wave) >= (1 - FLAT) * peak) & (peak > 0)
     inner = top[1:-1] & top[:-2] & top[2:]
     return float(inner.mean()) if len(inner) else 0.0
+
+
+def trimmed(wave: Tensor, contract: MelContract) -> Tensor:
+    """Without the silence before and after, but for one hop and four."""
+    _, (begin, end) = librosa.effects.trim(
+        wave.numpy(), top_db=TOP, frame_length=contract.window, hop_length=contract.hop
+    )
+    return wave[max(0, int(begin) - contract.hop) : int(end) + 4 * contract.hop]
 
 
 def recordings_in(folder: Path) -> Sequence[Path]:

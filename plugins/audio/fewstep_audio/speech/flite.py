@@ -12,12 +12,11 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from fewstep.errors import FewstepError, nearest
 from fewstep_audio.sound.mel import MelContract
-from fewstep_audio.sound.recordings import read_recording
+from fewstep_audio.sound.recordings import read_recording, trimmed
 
 PREFIX = "flite:"
 """A voice called ``flite:slt`` is flite's ``slt``."""
@@ -56,7 +55,7 @@ def check_flite(voices: Sequence[str]) -> None:
 
 
 def flite(text: str, voice: str, contract: MelContract, stretch: float = 1.0) -> Tensor:
-    """(N,) samples of a text at the contract's rate; the same text gives the same samples.
+    """(N,) samples of a text at the contract's rate, without silence at the ends; the same text gives the same samples.
 
     Args:
         text: plain English.
@@ -75,4 +74,4 @@ def flite(text: str, voice: str, contract: MelContract, stretch: float = 1.0) ->
         if done.returncode or not file.is_file():
             lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
             raise FewstepError(f"flite failed on {text!r}: {lines[-1]}", "", "try the command flite yourself")
-        return read_recording(file, contract).to(torch.float32)
+        return trimmed(read_recording(file, contract), contract)

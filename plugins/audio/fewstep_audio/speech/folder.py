@@ -15,14 +15,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import librosa
 import numpy as np
-from torch import Tensor
 
 from fewstep.errors import FewstepError
 from fewstep_audio.sound.cache import content, kept
 from fewstep_audio.sound.mel import MelContract
-from fewstep_audio.sound.recordings import Refused, heard_file, recordings_in
+from fewstep_audio.sound.recordings import Refused, heard_file, recordings_in, trimmed
 from fewstep_audio.speech.alignment import REFERENCES
 from fewstep_audio.speech.corpus import Corpus
 from fewstep_audio.speech.espeak import Request
@@ -37,9 +35,6 @@ LONGEST = 20.0
 
 CHUNK = 32
 """Recordings whose texts are spoken at once."""
-
-TOP = 40.0
-"""Decibels below the loudest frame at which the ends of a recording count as silence and are cut off."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +123,7 @@ def aligned_recordings(recorded: Sequence[Recorded], contract: MelContract, cach
         FewstepError: none of them can be used.
     """
     seen = [(str(one.path), one.text, one.speaker, *_stamp(one.path)) for one in recorded]
-    told = [FORMAT, seen, asdict(contract), REFERENCES, LONGEST, TOP]
+    told = [FORMAT, seen, asdict(contract), REFERENCES, LONGEST]
 
     def make() -> dict[str, np.ndarray]:
         answers = list(_answers(recorded, contract))
@@ -169,14 +164,6 @@ def _utterance(one: Recorded, told: Sequence[Utterance], contract: MelContract) 
         return str(problem)
     except ValueError as problem:
         return f"{one.path.name}: {problem}"
-
-
-def trimmed(wave: Tensor, contract: MelContract) -> Tensor:
-    """Without the silence before and after, but for one hop and four."""
-    _, (begin, end) = librosa.effects.trim(
-        wave.numpy(), top_db=TOP, frame_length=contract.window, hop_length=contract.hop
-    )
-    return wave[max(0, int(begin) - contract.hop) : int(end) + 4 * contract.hop]
 
 
 def _stamp(path: Path) -> tuple[int, int]:
