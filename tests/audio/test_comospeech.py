@@ -52,6 +52,7 @@ def test_a_student_calls_its_network_once_and_the_teacher_twice_a_step(made: tup
         "teacher": 7,
         "student": 1,
         "student_2step": 2,
+        "student_4step": 4,
         "teacher_1step": 1,
     }
 

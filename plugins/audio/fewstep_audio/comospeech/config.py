@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import model_validator
 
@@ -13,7 +13,7 @@ PAPER = "Ye et al. 2023, arXiv:2305.06908"
 
 
 class SpeechConfig(Settings):
-    """What is spoken for training and evaluation. Voice and pitch are hidden from the networks."""
+    """What is spoken for training and evaluation. Pitch is hidden from the networks, and the voice unless it is told."""
 
     voices: tuple[str, ...] = setting(
         ("en-us+m3", "en-us+f2"), "espeak-ng voices that take turns", min_length=1
@@ -25,9 +25,29 @@ class SpeechConfig(Settings):
         ge=0,
         le=99,
     )
+    speakers: Literal["hidden", "told"] = setting(
+        "hidden",
+        "hidden: every sample finds a voice of its own; told: the networks are told who speaks, and one may choose",
+    )
     sentences: int = setting(80, "training sentences", unit="sentences", ge=1, le=80)
     takes: int = setting(2, "how often each is spoken, in different voices", unit="takes", ge=1, le=100)
     held_out: int = setting(16, "sentences kept for evaluation", unit="sentences", ge=2, le=16)
+
+    @property
+    def told(self) -> tuple[str, ...]:
+        """Voices that the networks are told apart; none if they are hidden."""
+        return self.voices if self.speakers == "told" else ()
+
+    @model_validator(mode="after")
+    def _varied(self) -> Self:
+        hidden = len(self.pitches) * (1 if self.told else len(self.voices))
+        if hidden < 2:
+            raise ValueError(
+                "nothing is hidden from the networks: rule-made speech is then a function of its phones, the mean over "
+                "it is sharp, and no distillation can be told from none; give two pitches"
+                + ("" if self.told else ", or two hidden voices")
+            )
+        return self
 
 
 class NetworkConfig(Settings):
@@ -46,6 +66,11 @@ class NoiseConfig(Settings):
         0.02, "cleanest level; the student is the identity there", gt=0, paper="Song et al. 2023 eq. 5"
     )
     highest: float = setting(20.0, "noisiest level; 40 times the data", gt=0)
+    prior: Literal["zero", "mu"] = setting(
+        "zero",
+        "mean of the noise: zero, or the mel that the encoder expects",
+        paper="Popov et al. 2021 Grad-TTS sec. 3.1",
+    )
     mean: float = setting(-0.8, "of ln sigma in teacher training", paper="Karras et al. 2022 table 1")
     std: float = setting(1.4, "of ln sigma in teacher training", gt=0, paper="Karras et al. 2022 table 1")
 

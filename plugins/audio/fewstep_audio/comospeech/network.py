@@ -20,7 +20,7 @@ WAVES = 64
 
 
 class MelNetwork(nn.Module):
-    """Noisy mel, time and phones to the raw prediction; carries the scale of its mels.
+    """Noisy mel, time and condition to the raw prediction; carries the scale of its mels.
 
     The encoder is separate from the decoder so that a student may keep the teacher's (Ye et al. 2023 sec. 3.3).
 
@@ -29,15 +29,25 @@ class MelNetwork(nn.Module):
         channels: C.
         dilations: of the decoder's blocks, one each.
         scale: of the training mels; left open when weights are loaded afterwards.
+        encoder: ``(cond, dtype) -> (B, C, T)``, what is known of every frame; a :class:`FrameEncoder` by default.
+        predicts: whether the encoder also says which mel it expects, ``mu``, as priors around it need.
     """
 
     def __init__(
-        self, bands: int, channels: int, dilations: tuple[int, ...], scale: Scale | None = None
+        self,
+        bands: int,
+        channels: int,
+        dilations: tuple[int, ...],
+        scale: Scale | None = None,
+        *,
+        encoder: nn.Module | None = None,
+        predicts: bool = False,
     ) -> None:
         """The scale is a pair of buffers, so that weights and scale travel together."""
         super().__init__()
-        self.encoder = FrameEncoder(channels)
+        self.encoder = FrameEncoder(channels) if encoder is None else encoder
         self.decoder = WaveNet(bands, channels, dilations)
+        self.expected = _zero(nn.Conv1d(channels, bands, 1)) if predicts else None
         self.spread = 0.5 if scale is None else scale.spread
         self.register_buffer("mean", torch.zeros(bands, 1) if scale is None else scale.mean.clone())
         self.register_buffer("std", torch.ones(bands, 1) if scale is None else scale.std.clone())
@@ -62,6 +72,17 @@ class MelNetwork(nn.Module):
             copy.decoder.destination = copy.decoder.destinations()
         return copy
 
+    def mu(self, cond: Cond, dtype: torch.dtype) -> Tensor:
+        """(B, M, T) the mel that the encoder alone expects, zero at padding.
+
+        Raises:
+            ValueError: the network was not made to predict it.
+        """
+        if self.expected is None:
+            raise ValueError("this network expects no mel; make it with predicts=True")
+        found = self.expected(self.encoder(cond, dtype))
+        return found if cond.mask is None else found * cond.mask
+
     def forward(self, x: Tensor, time: Tensor, cond: Cond, to: Tensor | None = None) -> Tensor:
         """(B, M, T), (B,), condition with ``at`` and ``place``, (B,) destination -> (B, M, T)."""
         real = torch.ones_like(x[:, :1]) if cond.mask is None else cond.mask.to(x.dtype)
@@ -69,23 +90,26 @@ class MelNetwork(nn.Module):
 
 
 class FrameEncoder(nn.Module):
-    """The encoder's phones, spread over their frames.
+    """The encoder's phones, spread over their frames, and who speaks them if that is told.
 
     Args:
         channels: C.
+        voices: how many speakers there are to be told apart; 0 = nobody is told.
     """
 
-    def __init__(self, channels: int) -> None:
-        """Place in the phone enters linearly."""
+    def __init__(self, channels: int, voices: int = 0) -> None:
+        """Place in the phone and speaker enter linearly."""
         super().__init__()
         self.phones = PhoneEncoder(channels)
         self.place = nn.Linear(2, channels)
+        self.voice = nn.Embedding(voices, channels) if voices else None
 
     def forward(self, cond: Cond, dtype: torch.dtype) -> Tensor:
         """(B, C, T)."""
         hidden = self.phones(cond.data["phones"], cond.data["stress"])
         at = cond.data["at"][:, None].expand(-1, hidden.shape[1], -1)
-        return hidden.gather(2, at) + self.place(cond.data["place"].to(dtype)).transpose(1, 2)
+        spread = hidden.gather(2, at) + self.place(cond.data["place"].to(dtype)).transpose(1, 2)
+        return spread if self.voice is None else spread + self.voice(cond.data["voice"])[:, :, None]
 
 
 class WaveNet(nn.Module):

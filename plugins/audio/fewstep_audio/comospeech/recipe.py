@@ -1,8 +1,9 @@
 """``audio/comospeech``: text to speech in one network call.
 
-A teacher learns to denoise mel spectrograms told only phones and their durations, not who speaks. A student learns to
-jump from any noise level to where the teacher's trajectory ends (Ye et al. 2023; Song et al. 2023 algorithm 2). The
-control is the teacher forced to one call: it answers with the mean over all voices, which is blurred.
+A teacher learns to denoise mel spectrograms told phones and their durations, but not the pitch, nor who speaks unless
+`speech.speakers=told`. A student learns to jump from any noise level to where the teacher's trajectory ends (Ye et al.
+2023; Song et al. 2023 algorithm 2). The control is the teacher forced to one call: it answers with the mean over all
+that is hidden, which is blurred.
 """
 
 from __future__ import annotations
@@ -44,12 +45,15 @@ from fewstep.samplers import (
     student_times,
 )
 from fewstep_audio.comospeech.config import CoMoSpeechConfig
-from fewstep_audio.comospeech.network import MelNetwork
+from fewstep_audio.comospeech.network import FrameEncoder, MelNetwork
+from fewstep_audio.comospeech.prior import PriorFit, around
 from fewstep_audio.sound.mel import MelContract
 from fewstep_audio.speech.corpus import Corpus, CorpusSettings, load_corpus
 from fewstep_audio.speech.durations import DurationFit, Durations
+from fewstep_audio.speech.layout import speakers
 from fewstep_audio.speech.product import speech_product
 from fewstep_audio.speech.source import SpeechSource
+from fewstep_audio.speech.speakers import speech_options
 
 _Load: TypeAlias = Callable[[], Corpus]
 
@@ -95,11 +99,20 @@ def _teach(config: CoMoSpeechConfig, process: Gaussian, corpus: _Load, shelf: Sh
     denoising = Denoising(times, edm_weight, role="teacher")
     objective: Objective = DurationFit()
     if not _given(config):
-        objective = Mix({"denoising": (1.0, denoising), "durations": (1.0, DurationFit(phase="teacher"))})
+        terms: dict[str, tuple[float, Objective]] = {
+            "denoising": (1.0, denoising),
+            "durations": (1.0, DurationFit(phase="teacher")),
+        }
+        if config.noise.prior == "mu":
+            terms["prior"] = (1.0, PriorFit())
+        objective = Mix(terms)
     lr = Linear(config.teacher_lr, 0.1 * config.teacher_lr)
     return assemble(
         objective,
-        {"teacher": partial(_denoiser, config, process, speech), "durations": Durations},
+        {
+            "teacher": partial(_denoiser, config, process, speech),
+            "durations": partial(Durations, voices=len(config.speech.told)),
+        },
         _source(config, speech),
         {"teacher": Optim((Group(lr=lr),), clip=1.0), "durations": Optim((Group(lr=lr),), clip=1.0)},
         {"average": Average("teacher", decay=config.average)},
@@ -116,15 +129,14 @@ def _distill(
 
     def student() -> FewStep:
         net = teacher.net.copied(is_flow_map(now.objective))
-        return student_for(now.objective, net, process, teacher.prediction, now.times)
+        return student_for(now.objective, net, around(process, net), teacher.prediction, now.times)
+
+    def fake() -> Denoiser:
+        return Denoiser(_network(config, speech), teacher.process, "boundary")
 
     return assemble(
         now.objective,
-        {
-            "teacher": lambda: teacher,
-            "student": student,
-            "fake": partial(_denoiser, config, process, speech),
-        },
+        {"teacher": lambda: teacher, "student": student, "fake": fake},
         _source(config, speech),
         {"student": decoder, "fake": Optim((Group(lr=config.lr),), clip=1.0)},
         {
@@ -151,13 +163,25 @@ def _teacher(config: CoMoSpeechConfig, process: Gaussian, speech: Corpus, shelf:
 
 
 def _source(config: CoMoSpeechConfig, speech: Corpus) -> SpeechSource:
-    return SpeechSource(speech.training, speech.scale, config.batch, config.crop)
+    voices = speakers([one.voice for one in speech.training], config.speech.told)
+    return SpeechSource(speech.training, speech.scale, config.batch, config.crop, voices)
 
 
 def _denoiser(config: CoMoSpeechConfig, process: Gaussian, speech: Corpus) -> Denoiser:
+    net = _network(config, speech)
+    return Denoiser(net, around(process, net), "boundary")
+
+
+def _network(config: CoMoSpeechConfig, speech: Corpus) -> MelNetwork:
     told = config.network
-    net = MelNetwork(MelContract().bands, told.channels, told.dilations, speech.scale)
-    return Denoiser(net, process, "boundary")
+    return MelNetwork(
+        MelContract().bands,
+        told.channels,
+        told.dilations,
+        speech.scale,
+        encoder=FrameEncoder(told.channels, len(config.speech.told)),
+        predicts=config.noise.prior == "mu",
+    )
 
 
 def _product(config: CoMoSpeechConfig, corpus: _Load) -> Product:
@@ -167,7 +191,10 @@ def _product(config: CoMoSpeechConfig, corpus: _Load) -> Product:
             "teacher": solver_sampler("teacher", heun, config.teacher_steps),
             "student": student_sampler(),
             "student_2step": student_sampler(steps=2),
+            "student_4step": student_sampler(steps=4),
             "teacher_1step": one_call_sampler("teacher"),
         },
         config.speech.held_out,
+        options=speech_options(config.speech.told),
+        told=config.speech.told,
     )

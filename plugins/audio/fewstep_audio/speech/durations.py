@@ -41,17 +41,22 @@ class Durations(nn.Module):
 
     Args:
         channels: width.
+        voices: how many speakers there are to be told apart; 0 = nobody is told.
     """
 
-    def __init__(self, channels: int = 64) -> None:
+    def __init__(self, channels: int = 64, voices: int = 0) -> None:
         """An encoder of its own, so that it can be trained beside any teacher."""
         super().__init__()
         self.encoder = PhoneEncoder(channels)
+        self.voice = nn.Embedding(voices, channels) if voices else None
         self.head = nn.Conv1d(channels, 1, 1)
 
     def forward(self, cond: Cond) -> Tensor:
         """(B, P) log(1 + frames)."""
-        return self.head(self.encoder(cond.data["phones"], cond.data["stress"]))[:, 0]
+        hidden = self.encoder(cond.data["phones"], cond.data["stress"])
+        if self.voice is not None:
+            hidden = hidden + self.voice(cond.data["voice"])[:, :, None]
+        return self.head(hidden)[:, 0]
 
     def frames(self, cond: Cond, pace: float = 1.0) -> Tensor:
         """(B, P) int64 frames, at least one for each phone; ``pace`` 2 speaks twice as fast."""

@@ -48,6 +48,11 @@ def conditioned(said: Sequence[Pronunciation]) -> Cond:
     )
 
 
+def speakers(voices: Sequence[str], told: Sequence[str]) -> dict[str, Tensor]:
+    """The condition that says who speaks, (B,) int64 places in ``told``; empty if the networks are told nobody."""
+    return {"voice": torch.tensor([told.index(voice) for voice in voices])} if told else {}
+
+
 def laid_out(cond: Cond, frames: Tensor) -> Cond:
     """The condition with its frames laid out in time; its mask says which frames are real.
 

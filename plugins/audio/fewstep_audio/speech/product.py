@@ -17,7 +17,7 @@ from fewstep_audio.sound.files import write_wavs
 from fewstep_audio.sound.vocoder import GriffinLim, Vocoder
 from fewstep_audio.speech.corpus import Corpus
 from fewstep_audio.speech.durations import Durations
-from fewstep_audio.speech.layout import conditioned, held_out_batch, laid_out
+from fewstep_audio.speech.layout import conditioned, held_out_batch, laid_out, speakers
 from fewstep_audio.speech.phones import check_text, pronounce
 
 
@@ -40,6 +40,7 @@ def speech_product(
     *,
     vocoder: Vocoder | None = None,
     options: type[SpeechOptions] = SpeechOptions,
+    told: Sequence[str] = (),
     metrics: Sequence[Metric] = (),
 ) -> Product:
     """The product of a recipe whose shelf has "durations", and denoisers whose net carries the scale of its mels.
@@ -49,18 +50,25 @@ def speech_product(
         contenders: samplers of states; each is told phones and durations and gives log-mel.
         samples: held-out sentences in the evaluation.
         vocoder: Griffin-Lim by default.
-        options: what ``fewstep sample`` may ask for.
+        options: what ``fewstep sample`` may ask for; with a ``voice`` where voices are told.
+        told: voices that the networks are told apart.
         metrics: beside distance, detail and spread.
     """
     sings = GriffinLim() if vocoder is None else vocoder
 
     def evaluation(count: int, key: Key) -> Batch:
-        return held_out_batch(corpus().testing[:count], corpus().scale)
+        chosen = corpus().testing[:count]
+        return by(held_out_batch(chosen, corpus().scale), [one.voice for one in chosen])
+
+    def by(batch: Batch, voices: Sequence[str]) -> Batch:
+        cond = replace(batch.cond, data={**batch.cond.data, **speakers(voices, told)})
+        return replace(batch, cond=cond)
 
     def request(options: SpeechOptions, count: int, key: Key) -> Batch:
         cond = conditioned(pronounce([options.text]) * count)
         extra = {"texts": (options.text,) * count, "pace": options.pace}
-        return Batch(torch.zeros(1).expand(count, sings.contract.bands, 1), cond=cond, extra=extra)
+        batch = Batch(torch.zeros(1).expand(count, sings.contract.bands, 1), cond=cond, extra=extra)
+        return by(batch, [options.voice] * count) if told else batch
 
     return Product(
         student="student",
@@ -87,7 +95,7 @@ def spoken(sampler: Sampler) -> Sampler:
             yield State({"mel": scale.restored(state.x), "frames": frames}, state.t)
 
     again = sampler.with_steps
-    return Sampler(draw, (role, "durations"), None if again is None else lambda count: spoken(again(count)))
+    return Sampler(draw, (*sampler.roles, "durations"), None if again is None else lambda count: spoken(again(count)))
 
 
 def _timed(batch: Batch, durations: Durations) -> Batch:
