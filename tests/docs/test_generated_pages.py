@@ -34,6 +34,15 @@ def test_the_table_of_objectives_is_current() -> None:
     assert script("kinds").filled(page) == page, "run: python docs/kinds.py"
 
 
+def test_the_pages_of_recipes_are_what_their_kept_runs_say() -> None:
+    stale = [
+        str(path.relative_to(TOP))
+        for path, text in script("proofs").pages().items()
+        if not path.is_file() or path.read_text(encoding="utf-8") != text
+    ]
+    assert stale == [], "run: python docs/proofs.py"
+
+
 def test_every_oracle_that_a_page_or_a_test_names_is_explained() -> None:
     told = (DOCS / "oracles.md").read_text(encoding="utf-8")
     files = [*(TOP / "tests" / "core").rglob("*.py"), *(DOCS / "objectives").glob("*.md")]
