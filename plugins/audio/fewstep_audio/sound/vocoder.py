@@ -51,7 +51,7 @@ class GriffinLim:
         """
         if mel.ndim != 2 or mel.shape[0] != self.contract.bands or mel.shape[1] < 3:
             raise ValueError(f"expected ({self.contract.bands}, T >= 3) log-mel, got {tuple(mel.shape)}")
-        magnitude = (_inverse(self.contract) @ mel.float().cpu().exp()).clamp(min=0)
+        magnitude = (inverse_filters(self.contract) @ mel.float().cpu().exp()).clamp(min=0)
         samples = self.contract.hop * (mel.shape[1] - 1)
         phase = torch.exp(2j * torch.pi * self.key.uniform(magnitude.shape, dtype=torch.float32))
         before = torch.zeros_like(phase)
@@ -72,6 +72,6 @@ def unclipped(wave: Tensor, peak: float = 0.99) -> Tensor:
 
 
 @lru_cache(maxsize=8)
-def _inverse(contract: MelContract) -> Tensor:
+def inverse_filters(contract: MelContract) -> Tensor:
     """(window / 2 + 1, M) pseudo-inverse of the filters, in float64 and rounded once."""
     return torch.linalg.pinv(mel_filters(contract).double()).float()
