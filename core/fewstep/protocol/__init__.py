@@ -15,6 +15,7 @@ from fewstep.protocol.objective import (
     cautions_of,
     parts,
 )
+from fewstep.protocol.offers import Graph, Piece, Portable, Stream
 from fewstep.protocol.plan import (
     Assembly,
     Average,
@@ -67,6 +68,7 @@ __all__ = [
     "Euclidean",
     "Flow",
     "Geometry",
+    "Graph",
     "Group",
     "Growing",
     "Guided",
@@ -79,7 +81,9 @@ __all__ = [
     "Optim",
     "Panel",
     "Phase",
+    "Piece",
     "Plan",
+    "Portable",
     "Process",
     "Product",
     "Ramp",
@@ -97,6 +101,7 @@ __all__ = [
     "Step",
     "Stepwise",
     "Stochastic",
+    "Stream",
     "Student",
     "Surgery",
     "Task",

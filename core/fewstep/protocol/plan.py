@@ -11,6 +11,7 @@ from torch import nn
 
 from fewstep.protocol.key import Key
 from fewstep.protocol.objective import Objective, Roles
+from fewstep.protocol.offers import Portable, Stream
 from fewstep.protocol.tree import Tree
 from fewstep.protocol.values import Batch, Ramp, State, Step
 
@@ -228,6 +229,9 @@ class Product:
         metrics: what is measured.
         panels: sections of the report.
         samples: how many samples the evaluation draws.
+        portable: (shelf, key) -> graphs that draw without this library, for ``fewstep export``. None = the student is
+            traced as it answers the evaluation batch, which serves states and conditions that are tensors.
+        stream: samples without end, for ``fewstep sample --stream`` and ``fewstep serve``; None = there are none.
     """
 
     student: str
@@ -239,6 +243,8 @@ class Product:
     metrics: Sequence[Metric]
     panels: Sequence[Panel] = ()
     samples: int = 256
+    portable: Callable[[Shelf, Key], Portable] | None = None
+    stream: Stream | None = None
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ def rows(tree: Tree) -> int:
     leaves = tensors(tree)
     if not leaves:
         raise ValueError("a state must hold at least one tensor; this tree holds none")
-    return int(leaves[0].shape[0])
+    return leaves[0].shape[0]  # not through int(): an exported graph keeps it open
 
 
 def spread(value: Tensor, like: Tensor) -> Tensor:

@@ -1,0 +1,82 @@
+"""What a product may offer beside samples: graphs that run without this library, and samples that never end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from torch import Tensor, nn
+
+from fewstep.protocol.key import Key
+from fewstep.protocol.tree import Tree
+from fewstep.protocol.values import Batch
+
+Example: TypeAlias = tuple[Sequence[Tensor], Sequence[Tensor]]
+"""Inputs of a graph, and what the student itself makes of them."""
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A computation on tensors that is exported as ``<name>.pt2`` and ``<name>.onnx``.
+
+    Args:
+        name: of its files.
+        module: called with the inputs in order; returns the outputs in order, as a tensor or a tuple.
+        inputs: name -> one sentence on what it is, with its shape.
+        outputs: the same.
+        examples: at least two. An axis whose length differs between them may have any length; every other axis is
+            fixed. A file counts as written only if it gives each example's outputs.
+    """
+
+    name: str
+    module: nn.Module
+    inputs: Mapping[str, str]
+    outputs: Mapping[str, str]
+    examples: Sequence[Example]
+
+
+@dataclass(frozen=True)
+class Portable:
+    """All that is needed to draw without this library.
+
+    Args:
+        graphs: what is computed.
+        files: file name -> content of what lies beside them: tables as JSON, a program that uses them.
+    """
+
+    graphs: Sequence[Graph]
+    files: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of a stream.
+
+    Args:
+        content: bytes; all pieces one after the other are one file.
+        about: one short line for progress.
+    """
+
+    content: bytes
+    about: str = ""
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Samples without end, one piece after the other, in memory that does not grow.
+
+    Args:
+        mime: such as "audio/wav"; a browser plays what is "audio" or "video" and shows what is "text".
+        suffix: of a file that holds it, such as ".wav".
+        options: as ``Product.options``; a stream may allow more, such as a longer text.
+        pieces: (options, draw, key) -> pieces; ``draw(batch, key)`` lets a contender answer one batch.
+        finish: called with the finished file, which may then be told its length.
+    """
+
+    mime: str
+    suffix: str
+    options: type
+    pieces: Callable[[Any, Callable[[Batch, Key], Tree], Key], Iterator[Piece]]
+    finish: Callable[[Path], None] | None = None

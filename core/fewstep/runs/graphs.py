@@ -1,0 +1,144 @@
+"""Two kinds of files that hold a graph and its weights: torch.export's and ONNX."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fewstep.errors import FewstepError
+from fewstep.protocol import Graph
+
+
+@dataclass(frozen=True)
+class Format:
+    """One kind of file.
+
+    Args:
+        suffix: of its files.
+        write: (graph, file).
+        read: file -> a function of the inputs, in order, to the outputs.
+        packages: what must be installed.
+        extra: which brings them.
+    """
+
+    suffix: str
+    write: Callable[[Graph, Path], None]
+    read: Callable[[Path], Callable[[Sequence[Tensor]], list[Tensor]]]
+    packages: tuple[str, ...] = ()
+    extra: str = ""
+
+    def require(self) -> None:
+        """Find out before any work is spent.
+
+        Raises:
+            FewstepError: a package is missing.
+        """
+        absent = [name for name in self.packages if find_spec(name) is None]
+        if absent:
+            raise FewstepError(
+                f"{self.suffix} files need {', '.join(absent)}", "", f'pip install "fewstep[{self.extra}]"'
+            )
+
+
+def _program(graph: Graph) -> torch.export.ExportedProgram:
+    """The traced graph; axes whose length differs between the examples stay free."""
+    given = [inputs for inputs, _ in graph.examples]
+    free = tuple(
+        {
+            axis: torch.export.Dim.DYNAMIC
+            for axis in range(same[0].ndim)
+            if len({x.shape[axis] for x in same}) > 1
+        }
+        for same in zip(*given, strict=True)
+    )
+    with torch.no_grad(), _quiet():
+        return torch.export.export(
+            _Ordered(graph.module), tuple(given[0]), dynamic_shapes={"given": free}, strict=False
+        )
+
+
+class _Ordered(torch.nn.Module):
+    """The module with one signature, whatever its own."""
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, *given: Tensor) -> tuple[Tensor, ...]:
+        found = self.module(*given)
+        return found if isinstance(found, tuple) else (found,)
+
+
+def _write_torch(graph: Graph, file: Path) -> None:
+    with _quiet():
+        torch.export.save(_program(graph), file)
+
+
+def _read_torch(file: Path) -> Callable[[Sequence[Tensor]], list[Tensor]]:
+    with _quiet():
+        module: Any = torch.export.load(file).module()
+    return lambda inputs: list(module(*inputs))
+
+
+def _write_onnx(graph: Graph, file: Path) -> None:
+    import onnx
+
+    program, names = _program(graph), list(graph.inputs)
+    with _quiet():
+        torch.onnx.export(
+            program,
+            tuple(graph.examples[0][0]),
+            file,
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+            input_names=names,
+            output_names=list(graph.outputs),
+        )
+    onnx.checker.check_model(str(file))
+
+
+def _read_onnx(file: Path) -> Callable[[Sequence[Tensor]], list[Tensor]]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    names = [port.name for port in session.get_inputs()]
+
+    def answer(inputs: Sequence[Tensor]) -> list[Tensor]:
+        given = {name: x.numpy() for name, x in zip(names, inputs, strict=True)}
+        return [torch.from_numpy(x) for x in session.run(None, given)]
+
+    return answer
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporters talk about packages that we do not use; what is wrong is found by comparing."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
+
+
+FORMATS: Mapping[str, Format] = {
+    "torch": Format(".pt2", _write_torch, _read_torch),
+    "onnx": Format(".onnx", _write_onnx, _read_onnx, ("onnx", "onnxscript", "onnxruntime"), "onnx"),
+}
