@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fewstep.commands._output import show_json
+
+if TYPE_CHECKING:
+    from fewstep.runs.handle import Run
 
 CONTEXT = {"ignore_unknown_options": True, "allow_extra_args": True}
 """The options of a product are known only when its run is opened, so what is left over is read by hand."""
@@ -22,7 +25,15 @@ def sample(
     contender: Annotated[
         str, typer.Option("--contender", help="Who draws: student, teacher, ...")
     ] = "student",
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the files.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", help="Folder for the files, or the name of the file when one sample is asked for."
+        ),
+    ] = None,
+    stream: Annotated[
+        bool, typer.Option("--stream", help="Write piece by piece, however long; --out - is standard output.")
+    ] = False,
     runs: Annotated[Path, typer.Option("--runs", help="Where runs are kept.")] = Path("runs"),
     device: Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1.")] = "",
     options: Annotated[
@@ -32,7 +43,9 @@ def sample(
 ) -> None:
     """Draw from a finished run; what may be asked (a text, a length, ...) depends on the recipe: see --options.
 
-    Examples: fewstep sample text/didi --num 8 --seed 3 · fewstep sample runs/... --options
+    Examples: fewstep sample text/didi --num 8 --seed 3 · fewstep sample runs/... --options ·
+    fewstep sample audio/comospeech --text "Good morning." --num 1 --out hello.wav ·
+    fewstep sample audio/comospeech --text "$(cat book.txt)" --stream --out book.wav
     """
     from fewstep.runs.folder import find_run
     from fewstep.runs.runner import load
@@ -42,6 +55,9 @@ def sample(
         _list(opened.product.options)
         return
     asked = parse_options(context.args)
+    if stream:
+        _stream(opened, out, as_json, {"seed": seed, "steps": steps, "contender": contender, **asked})
+        return
     drawn = opened.sample(num, seed=seed, steps=steps, contender=contender, out=out, **asked)
     if as_json:
         facts = {"evaluations": drawn.evaluations, "seconds": drawn.seconds}
@@ -51,6 +67,32 @@ def sample(
         typer.echo(str(file))
     calls = f"{drawn.evaluations} network call{'' if drawn.evaluations == 1 else 's'}"
     typer.echo(f"{num} sample{'' if num == 1 else 's'}, {calls}, {drawn.seconds:.3g} s")
+
+
+def _stream(run: Run, out: Path | None, as_json: bool, asked: dict[str, Any]) -> None:
+    """Write a stream to a file, telling on standard error how far it is."""
+    from functools import partial
+
+    from fewstep.runs.handle import check_file, names_a_file
+    from fewstep.runs.streams import STANDARD_OUTPUT, save
+
+    pieces, offered = run.stream(**asked), run.product.stream
+    assert offered is not None  # run.stream refuses a product without one
+    file = run.folder / "samples" / "stream" if out is None else out
+    if file != STANDARD_OUTPUT:
+        if names_a_file(file):
+            check_file(file, 1, {offered.suffix})
+        else:
+            file = file / f"stream{offered.suffix}"
+    say = partial(typer.echo, err=True)
+    done = save(offered, pieces, file, say)
+    if as_json and file != STANDARD_OUTPUT:
+        facts = {"pieces": done.pieces, "first_seconds": done.first, "seconds": done.seconds}
+        show_json({"files": [str(file)], **facts})
+        return
+    say(f"{done.pieces} pieces in {done.seconds:.3g} s, the first after {done.first:.2g} s")
+    if file != STANDARD_OUTPUT:
+        typer.echo(str(file))
 
 
 def parse_options(words: list[str]) -> dict[str, Any]:

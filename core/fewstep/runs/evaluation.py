@@ -26,6 +26,7 @@ from fewstep.protocol import (
     Shelf,
     State,
     Step,
+    Tree,
     detach,
     rows,
     to,
@@ -162,6 +163,14 @@ def draw(name: str, sampler: Sampler, shelf: Shelf, batch: Batch, key: Key, devi
         raise FewstepError(f"contender {name!r} drew nothing", "a sampler that yields at least one state")
     here = path if device == "cpu" else [State(to(s.x, "cpu"), s.t.cpu()) for s in path]
     return Drawn(here[-1].x, batch, calls.count, median(times), tuple(here))
+
+
+def answer(name: str, sampler: Sampler, shelf: Shelf, batch: Batch, key: Key, device: str = "cpu") -> Tree:
+    """One contender's samples for a batch and nothing else: no warm-up, no count, no time."""
+    roles = _roles_of(name, sampler, shelf)
+    with _at_rest(roles.values()), torch.no_grad():
+        *_, last = sampler.fn(roles, batch if device == "cpu" else to(batch, device), Step.inference(key))
+    return to(detach(last.x), "cpu")
 
 
 def check_gates(product: Product, gates: Sequence[Gate]) -> None:

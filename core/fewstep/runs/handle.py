@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import mimetypes
 import shlex
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -14,9 +16,9 @@ from pydantic import BaseModel, ValidationError
 
 from fewstep.engine import Watch, execute
 from fewstep.errors import FewstepError, nearest
-from fewstep.protocol import Batch, Drawn, Plan, Product, Sampler, Shelf, Tree
+from fewstep.protocol import Batch, Drawn, Piece, Plan, Product, Sampler, Shelf, Tree
 from fewstep.runs import media
-from fewstep.runs.evaluation import Evaluation, draw, evaluate
+from fewstep.runs.evaluation import Evaluation, answer, draw, evaluate
 from fewstep.runs.folder import RunFolder, writing
 from fewstep.runs.setup import Setup
 
@@ -102,19 +104,50 @@ class Run:
             seed: another seed gives other samples.
             steps: network steps of the student; its own number by default.
             contender: who draws: "student", "teacher", ...
-            out: folder for the files; ``samples/<contender>-seed<seed>`` in the run folder by default.
+            out: folder for the files, ``samples/<contender>-seed<seed>`` in the run folder by default; or the name of
+                the one file that one sample becomes.
             **options: conditions of this product, such as a text or a length.
 
         Raises:
-            FewstepError: a condition that makes no sense, told with all others; a student without steps.
+            FewstepError: a condition that makes no sense, told with all others; a student without steps; a file for
+                several samples, or of a kind that this product does not write.
         """
         _at_least_one(num, "num")
+        place = Path(out) if out is not None else self.folder / "samples" / f"{contender}-seed{seed}"
+        named = names_a_file(place)
+        if named:
+            check_file(place, num, suffixes(self.folder / "samples" / contender))
         sampler = self._sampler(contender, steps)
         key = self.setup.site.key.at("sample", seed)
-        batch = self.product.request(conditions(self.product, options), num, key.at("request"))
+        batch = self.product.request(conditions(self.product.options, options), num, key.at("request"))
         drawn = draw(contender, sampler, self.shelf, batch, key.at("draw"), device=self.setup.device)
-        folder = Path(out) if out is not None else self.folder / "samples" / f"{contender}-seed{seed}"
-        return Samples(drawn.x, drawn.batch, self._written(drawn, folder), drawn.evaluations, drawn.seconds)
+        files = self._written_as(drawn, place) if named else self._written(drawn, place)
+        return Samples(drawn.x, drawn.batch, files, drawn.evaluations, drawn.seconds)
+
+    def stream(
+        self, *, seed: int = 0, steps: int | None = None, contender: str = "student", **options: Any
+    ) -> Iterator[Piece]:
+        """Samples without end, piece by piece; what is asked is checked at once, and nothing is drawn before it is needed.
+
+        Args:
+            seed: another seed gives other samples.
+            steps: network steps of the student.
+            contender: who draws.
+            **options: conditions of this product's stream.
+
+        Raises:
+            FewstepError: the product has no stream, or a condition makes no sense.
+        """
+        found = self.product.stream
+        if found is None:
+            raise FewstepError(
+                f"{self.setup.recipe.name} has no stream",
+                "a recipe whose product streams",
+                "leave --stream out",
+            )
+        sampler, asked = self._sampler(contender, steps), conditions(found.options, options)
+        draw = partial(answer, contender, sampler, self.shelf, device=self.setup.device)
+        return found.pieces(asked, draw, self.setup.site.key.at("sample", seed))
 
     def evaluate(self) -> Evaluation:
         """Measure all contenders (again) and keep the table in eval.json."""
@@ -169,33 +202,87 @@ class Run:
             folder.mkdir(parents=True, exist_ok=True)
             return tuple(self.product.write(drawn.x, drawn.batch, folder))
 
+    def _written_as(self, drawn: Drawn, file: Path) -> tuple[Path, ...]:
+        """The one file of its kind, under this name."""
+        with writing(file):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=".sample-", dir=file.parent) as folder:
+                written = self._written(drawn, Path(folder))
+                fitting = [one for one in written if one.suffix.lower() == file.suffix.lower()]
+                if len(fitting) != 1:
+                    check_file(file, 1, {one.suffix for one in written})
+                    raise FewstepError(
+                        f"one sample becomes {len(fitting)} {file.suffix} files", "", "give a folder as --out"
+                    )
+                fitting[0].replace(file)
+        return (file,)
 
-def conditions(product: Product, options: Mapping[str, Any]) -> Any:
-    """The product's own options, validated; all that is wrong is told at once.
+
+def names_a_file(place: Path) -> bool:
+    """Whether a place is meant as a file: it has a suffix that is not a number, and is no folder."""
+    return bool(place.suffix) and not place.suffix[1:].isdigit() and not place.is_dir()
+
+
+def suffixes(folder: Path) -> set[str]:
+    """The kinds of files in a folder; none if it is not there."""
+    return {file.suffix for file in folder.iterdir() if file.suffix} if folder.is_dir() else set()
+
+
+def check_file(file: Path, num: int, kinds: Collection[str]) -> None:
+    """Find out before drawing that a file cannot hold what is asked for; ``kinds`` is empty if it is not known.
+
+    Raises:
+        FewstepError: all that is wrong.
+    """
+    lines = [f"--out {file.name} is one file, but {num} samples are asked for"] if num != 1 else []
+    if kinds and file.suffix.lower() not in kinds:
+        lines.append(
+            f"--out {file.name}: this product writes {' and '.join(sorted(kinds))} files, not {file.suffix}"
+        )
+    if lines:
+        kind = min(kinds, default=file.suffix)
+        raise FewstepError(
+            "\n".join(lines), f"--num 1 --out {file.with_suffix(kind).name}, or a folder", "correct them"
+        )
+
+
+def conditions(model: type, options: Mapping[str, Any]) -> Any:
+    """Options of a product or of its stream, validated; all that is wrong is told at once.
 
     Raises:
         FewstepError: naming each option.
     """
-    model = product.options
-    if not (isinstance(model, type) and issubclass(model, BaseModel)):
-        raise FewstepError(f"Product.options is {model!r}", "a pydantic model", "correct the recipe")
-    unknown = [name for name in options if name not in model.model_fields]
-    lines = [f"--{_flag(name)}: no such option{nearest(name, model.model_fields)}" for name in unknown]
-    try:
-        made = model(**{name: value for name, value in options.items() if name not in unknown})
-    except ValidationError as error:
-        lines += [_told(item["loc"], item["msg"], item["input"], item["type"]) for item in error.errors()]
-    if lines:
-        offered = ", ".join(f"--{_flag(name)}" for name in model.model_fields)
+    made, wrong = examined(model, options)
+    if wrong:
+        offered = ", ".join(f"--{_flag(name)}" for name in getattr(model, "model_fields", ()))
+        lines = [f"--{name}: {text}" if name else text for name, text in wrong]
         raise FewstepError("\n".join(lines), f"options: {offered or 'none'}", "correct them")
     return made
 
 
-def _told(location: Sequence[int | str], message: str, given: Any, kind: str) -> str:
-    name = ".".join(_flag(str(part)) for part in location)
+def examined(model: type, options: Mapping[str, Any]) -> tuple[Any, list[tuple[str, str]]]:
+    """Options as an instance of their model, or (name, what is wrong) of each; "" names them all.
+
+    Raises:
+        FewstepError: ``model`` is not a pydantic model.
+    """
+    if not (isinstance(model, type) and issubclass(model, BaseModel)):
+        raise FewstepError(f"the options are {model!r}", "a pydantic model", "correct the recipe")
+    unknown = [name for name in options if name not in model.model_fields]
+    wrong = [(_flag(name), f"no such option{nearest(name, model.model_fields)}") for name in unknown]
+    made = None
+    try:
+        made = model(**{name: value for name, value in options.items() if name not in unknown})
+    except ValidationError as error:
+        wrong += [_told(item["loc"], item["msg"], item["input"], item["type"]) for item in error.errors()]
+    return made, wrong
+
+
+def _told(location: Sequence[int | str], message: str, given: Any, kind: str) -> tuple[str, str]:
     text = message.removeprefix("Value error, ")
     got = "" if kind in ("missing", "value_error") else f", got {given!r}"
-    return f"--{name}: {text[:1].lower()}{text[1:]}{got}" if name else text
+    told = f"{text[:1].lower()}{text[1:]}{got}" if location else text
+    return ".".join(_flag(str(part)) for part in location), told
 
 
 def _flag(name: str) -> str:
