@@ -16,7 +16,13 @@ class SpeechConfig(Settings):
     """What is spoken for training and evaluation. Pitch is hidden from the networks, and the voice unless it is told."""
 
     voices: tuple[str, ...] = setting(
-        ("en-us+m3", "en-us+f2"), "espeak-ng voices that take turns", min_length=1
+        ("en-us+m3", "en-us+f2"),
+        "voices that take turns: espeak-ng's, or flite's as flite:slt; with a folder, its speakers",
+        min_length=1,
+    )
+    folder: str = setting(
+        "",
+        "recordings with their texts instead: metadata.csv and wavs/ as in LJSpeech, or name.wav beside name.txt",
     )
     pitches: tuple[int, ...] = setting((40, 60), "base pitches that take turns, 0 to 99", min_length=1)
     liveliness: int = setting(
@@ -41,7 +47,7 @@ class SpeechConfig(Settings):
     @model_validator(mode="after")
     def _varied(self) -> Self:
         hidden = len(self.pitches) * (1 if self.told else len(self.voices))
-        if hidden < 2:
+        if hidden < 2 and not self.folder:  # a recorded voice never says the same thing twice
             raise ValueError(
                 "nothing is hidden from the networks: rule-made speech is then a function of its phones, the mean over "
                 "it is sharp, and no distillation can be told from none; give two pitches"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache, partial
+from pathlib import Path
 from typing import TypeAlias
 
 from fewstep.config import load_teacher
@@ -50,6 +51,7 @@ from fewstep_audio.comospeech.prior import PriorFit, around
 from fewstep_audio.sound.mel import MelContract
 from fewstep_audio.speech.corpus import Corpus, CorpusSettings, load_corpus
 from fewstep_audio.speech.durations import DurationFit, Durations
+from fewstep_audio.speech.folder import load_folder
 from fewstep_audio.speech.layout import speakers
 from fewstep_audio.speech.product import speech_product
 from fewstep_audio.speech.source import SpeechSource
@@ -61,7 +63,7 @@ _Load: TypeAlias = Callable[[], Corpus]
 def build(config: CoMoSpeechConfig, site: Site) -> Plan:
     """Teacher and durations together, then the student."""
     process = edm(sigma_min=config.noise.lowest, sigma_max=config.noise.highest)
-    corpus = cache(partial(load_corpus, _corpus_settings(config), site.cache))
+    corpus = cache(partial(_corpus, config, site.cache))
     taught, distilled = {"average": "teacher", "durations": "durations"}, {"average": "student"}
     if _given(config):  # then only durations are learned first, and the stage that uses the teacher keeps it
         taught, distilled = {"durations": "durations"}, {"average": "student", "teacher": "teacher"}
@@ -85,10 +87,13 @@ def _given(config: CoMoSpeechConfig) -> bool:
     return config.teacher.kind != "train"
 
 
-def _corpus_settings(config: CoMoSpeechConfig) -> CorpusSettings:
+def _corpus(config: CoMoSpeechConfig, kept: Path) -> Corpus:
     told = config.speech
-    return CorpusSettings(
-        told.voices, told.pitches, told.liveliness, told.sentences, told.takes, told.held_out
+    if told.folder:
+        return load_folder(Path(told.folder), told.held_out, MelContract(), kept, config.crop)
+    return load_corpus(
+        CorpusSettings(told.voices, told.pitches, told.liveliness, told.sentences, told.takes, told.held_out),
+        kept,
     )
 
 

@@ -52,7 +52,7 @@ class Recorded:
     speaker: str
 
 
-def load_folder(folder: Path, held_out: int, contract: MelContract, cache: Path) -> Corpus:
+def load_folder(folder: Path, held_out: int, contract: MelContract, cache: Path, shortest: int = 0) -> Corpus:
     """The recordings of a folder as a corpus; every n-th is held out, so that all speakers are.
 
     Args:
@@ -60,11 +60,15 @@ def load_folder(folder: Path, held_out: int, contract: MelContract, cache: Path)
         held_out: how many are kept for evaluation.
         contract: what a spectrogram means.
         cache: where the features are kept.
+        shortest: frames of the shortest utterance that is of use, such as those of a crop.
 
     Raises:
         FewstepError: nothing in it can be used, or too little; reasons are listed.
     """
-    every = aligned_recordings(listed(folder), contract, cache)
+    found = aligned_recordings(listed(folder), contract, cache)
+    every = [one for one in found if one.mel.shape[1] >= shortest]
+    if len(every) < len(found):
+        _log.warning("%d of %d recordings are shorter than a crop", len(found) - len(every), len(found))
     if len(every) < 2 * held_out:
         raise FewstepError(
             f"{len(every)} recordings in {folder} can be used",
