@@ -88,14 +88,24 @@ def stft(wave: Tensor, contract: MelContract) -> Tensor:
 @lru_cache(maxsize=8)
 def mel_filters(contract: MelContract) -> Tensor:
     """(M, window / 2 + 1) triangles of equal area on the Slaney mel scale (Slaney 1998, Auditory Toolbox)."""
-    ends = _mel(torch.tensor([contract.low, contract.high], dtype=torch.float64))
-    corners = _hertz(torch.linspace(float(ends[0]), float(ends[1]), contract.bands + 2, dtype=torch.float64))
+    corners = _corners(contract)
     bins = torch.linspace(0, contract.rate / 2, contract.window // 2 + 1, dtype=torch.float64)
     width = corners.diff()
     slope = corners[:, None] - bins[None]
     rising, falling = -slope[:-2] / width[:-1, None], slope[2:] / width[1:, None]
     triangles = torch.minimum(rising, falling).clamp(min=0)
     return (triangles * (2 / (corners[2:] - corners[:-2]))[:, None]).float()
+
+
+def band_centers(contract: MelContract) -> Tensor:
+    """(M,) Hz, float64, where each band is loudest."""
+    return _corners(contract)[1:-1]
+
+
+def _corners(contract: MelContract) -> Tensor:
+    """(M + 2,) Hz: feet and peaks of the triangles, evenly spaced in mel."""
+    low, high = _mel(torch.tensor([contract.low, contract.high], dtype=torch.float64)).tolist()
+    return _hertz(torch.linspace(low, high, contract.bands + 2, dtype=torch.float64))
 
 
 def _mel(hertz: Tensor) -> Tensor:

@@ -1,0 +1,1 @@
+"""DITTO-2: music whose initial noise is optimised until the sample does what was asked."""
