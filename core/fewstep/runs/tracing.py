@@ -32,15 +32,17 @@ COUNTS = (2, 3)
 
 
 @dataclass(frozen=True)
-class _Noted(Key):
-    """A key that remembers what was drawn from it and from every key below it."""
+class Noted(Key):
+    """A key that remembers what was drawn from it and from every key below it: (law, numbers)."""
 
     drawn: list[tuple[str, Tensor]] = field(default_factory=list, compare=False)
 
     def normal(self, like: Tensor) -> Tensor:
+        """As any key's."""
         return self._note("standard normal noise", super().normal(like))
 
     def uniform(self, shape: Sequence[int], **asked: Any) -> Tensor:
+        """As any key's."""
         return self._note("uniform numbers in [0, 1)", super().uniform(shape, **asked))
 
     def _note(self, law: str, drawn: Tensor) -> Tensor:
@@ -49,15 +51,17 @@ class _Noted(Key):
 
 
 @dataclass(frozen=True)
-class _Told(Key):
+class Told(Key):
     """A key whose numbers were drawn before, in the order in which they are asked for."""
 
     given: Iterator[Tensor] = field(default=iter(()), compare=False)
 
     def normal(self, like: Tensor) -> Tensor:
+        """The next."""
         return next(self.given)
 
     def uniform(self, shape: Sequence[int], **asked: Any) -> Tensor:
+        """The next."""
         return next(self.given)
 
 
@@ -123,7 +127,7 @@ class _Drawing(nn.Module):
         filled = [next(rest) if isinstance(leaf, Tensor) else leaf for leaf in self.leaves]
         cond = Cond(*_pytree.tree_unflatten(filled, self.structure))
         like = _pytree.tree_map(lambda one: one.like(given), self.likes)
-        step = Step.inference(_Told(0, given=iter(given[: self.noises])))
+        step = Step.inference(Told(0, given=iter(given[: self.noises])))
         *_, last = self.sampler.fn(self.roles, Batch(like, cond=cond), step)
         return tuple(tensors(last.x))
 
@@ -163,7 +167,7 @@ def _source(lengths: Sequence[int], inputs: Sequence[Sequence[Tensor]]) -> tuple
 
 def _drawn(sampler: Sampler, roles: Mapping[str, Any], batch: Batch, key: Key) -> tuple[list[Any], Tree]:
     """What was asked of the key, and the sample."""
-    noted = _Noted(key.seed, key.at("export", "draw").path)
+    noted = Noted(key.seed, key.at("export", "draw").path)
     with torch.no_grad():
         *_, last = sampler.fn(roles, batch, Step.inference(noted))
     return noted.drawn, last.x

@@ -82,8 +82,12 @@ class Pronunciation:
     stress: Tensor
 
 
-def check_text(text: str) -> str:
+def check_text(text: str, longest: int | None = LONGEST_TEXT) -> str:
     """The text in one line, with plain quotation marks and dashes.
+
+    Args:
+        text: English.
+        longest: characters that may be said at once; None = any number.
 
     Raises:
         ValueError: it is empty, too long, or holds characters that English speech does not know.
@@ -91,8 +95,10 @@ def check_text(text: str) -> str:
     plain = " ".join(text.translate(str.maketrans("‘’“”–—", "''\"\"--")).split())
     if not re.search(r"[A-Za-z0-9]", plain):
         raise ValueError(f"there is nothing to say in {text!r}; expected English words")
-    if len(plain) > LONGEST_TEXT:
-        raise ValueError(f"the text has {len(plain)} characters; say at most {LONGEST_TEXT} at a time")
+    if longest is not None and len(plain) > longest:
+        raise ValueError(
+            f"the text has {len(plain)} characters; say at most {longest} at a time, or stream it"
+        )
     strange = sorted({character for character in plain if not SPOKEN.match(character)})
     if strange:
         raise ValueError(
