@@ -19,6 +19,7 @@ from fewstep_audio.speech.corpus import Corpus
 from fewstep_audio.speech.durations import Durations
 from fewstep_audio.speech.layout import conditioned, held_out_batch, laid_out, speakers
 from fewstep_audio.speech.phones import check_text, pronounce
+from fewstep_audio.speech.streaming import speech_stream
 
 
 class SpeechOptions(Settings):
@@ -80,6 +81,7 @@ def speech_product(
         metrics=(distance(), detail(), spread(), *metrics),
         panels=(speech_panel(sings),),
         samples=samples,
+        stream=speech_stream(options, request, sings),
     )
 
 
@@ -95,7 +97,9 @@ def spoken(sampler: Sampler) -> Sampler:
             yield State({"mel": scale.restored(state.x), "frames": frames}, state.t)
 
     again = sampler.with_steps
-    return Sampler(draw, (*sampler.roles, "durations"), None if again is None else lambda count: spoken(again(count)))
+    return Sampler(
+        draw, (*sampler.roles, "durations"), None if again is None else lambda count: spoken(again(count))
+    )
 
 
 def _timed(batch: Batch, durations: Durations) -> Batch:
