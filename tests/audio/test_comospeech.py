@@ -112,6 +112,65 @@ def test_requests_that_cannot_be_spoken_are_refused(given: dict[str, object], to
         SpeechOptions.model_validate(given)
 
 
+def test_a_voice_of_a_run_that_hides_them_is_refused_with_the_reason(made: tuple[Plan, Shelf]) -> None:
+    with pytest.raises(ValidationError, match=r"speech\.speakers=hidden.*every --seed speaks in another"):
+        made[0].product.options(voice="en-us+f2")
+
+
+@pytest.fixture(scope="module")
+def told(cache: Path) -> tuple[Plan, Shelf]:
+    plan, site = tiny(cache, speech={**TINY["speech"], "speakers": "told"})
+    return plan, execute(plan, site)
+
+
+def test_a_voice_that_was_told_is_chosen_by_its_name(told: tuple[Plan, Shelf]) -> None:
+    plan, shelf = told
+    sound = {}
+    for voice in (None, "en-us+m3", "en-us+f2"):
+        options = plan.product.options(**({} if voice is None else {"voice": voice}))
+        batch = plan.product.request(options, 1, Key(2))
+        sound[voice] = list(plan.product.contenders["student"].fn(shelf, batch, Step.inference(Key(3))))[
+            -1
+        ].x["mel"]
+    assert torch.equal(sound[None], sound["en-us+m3"])  # the first speaks unless another is asked for
+    assert sound["en-us+f2"].shape != sound[None].shape or not torch.allclose(sound["en-us+f2"], sound[None])
+
+
+def test_an_unknown_voice_is_told_the_known_ones(told: tuple[Plan, Shelf]) -> None:
+    with pytest.raises(ValidationError, match=r"no voice 'en-us\+f3'.*this run knows en-us\+m3, en-us\+f2"):
+        told[0].product.options(voice="en-us+f3")
+
+
+def test_held_out_sentences_are_spoken_by_those_who_speak_them(told: tuple[Plan, Shelf]) -> None:
+    batch = told[0].product.evaluation(2, Key(0))
+    assert batch.cond.data["voice"].tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "speech",
+    [{"voices": ("en-us",), "pitches": (50,)}, {"speakers": "told", "pitches": (50,)}],
+    ids=["one voice", "told voices"],
+)
+def test_speech_that_hides_nothing_is_refused(speech: dict[str, object]) -> None:
+    with pytest.raises(ValidationError, match="nothing is hidden from the networks"):
+        CoMoSpeechConfig.model_validate({"speech": speech})
+
+
+@pytest.mark.parametrize("objective", ["consistency", "dmd"])
+def test_noise_around_the_encoders_expectation_is_the_same_for_teacher_and_student(
+    cache: Path, objective: str
+) -> None:
+    plan, site = tiny(cache, noise={"prior": "mu"}, objective=objective)
+    shelf = execute(plan, site)
+    teacher, student = shelf["teacher"], shelf["student"]
+    batch = plan.product.evaluation(2, Key(0))
+    made, own = (model.process.noise(batch, Key(1)) for model in (teacher, student))
+    assert torch.equal(made, own)
+    plain = Key(1).normal(batch.like) * batch.mask
+    torch.testing.assert_close(made - plain, teacher.net.mu(batch.cond, torch.float32).detach())
+    assert not torch.equal(made, plain)
+
+
 def test_a_floor_of_noise_above_its_ceiling_is_refused() -> None:
     with pytest.raises(ValidationError, match=r"noise\.lowest must be below"):
         CoMoSpeechConfig.model_validate({"noise": {"lowest": 30.0}})
