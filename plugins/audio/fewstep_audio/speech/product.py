@@ -19,6 +19,7 @@ from fewstep_audio.speech.corpus import Corpus
 from fewstep_audio.speech.durations import Durations
 from fewstep_audio.speech.layout import conditioned, held_out_batch, laid_out, speakers
 from fewstep_audio.speech.phones import check_text, pronounce
+from fewstep_audio.speech.portable import speaker
 from fewstep_audio.speech.streaming import speech_stream
 
 
@@ -71,9 +72,10 @@ def speech_product(
         batch = Batch(torch.zeros(1).expand(count, sings.contract.bands, 1), cond=cond, extra=extra)
         return by(batch, [options.voice] * count) if told else batch
 
+    speaking = {name: spoken(sampler) for name, sampler in contenders.items()}
     return Product(
         student="student",
-        contenders={name: spoken(sampler) for name, sampler in contenders.items()},
+        contenders=speaking,
         evaluation=evaluation,
         request=request,
         options=options,
@@ -81,6 +83,7 @@ def speech_product(
         metrics=(distance(), detail(), spread(), *metrics),
         panels=(speech_panel(sings),),
         samples=samples,
+        portable=speaker(speaking["student"], request, options, sings.contract),
         stream=speech_stream(options, request, sings),
     )
 
