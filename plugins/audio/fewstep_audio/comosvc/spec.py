@@ -1,0 +1,26 @@
+"""What the family of singing from scores offers: descriptors only."""
+
+from __future__ import annotations
+
+from fewstep.plugins import Gate, RecipeSpec
+
+SMOKE = {
+    "songs.sentences": 20,
+    "songs.takes": 1,
+    "songs.held_out": 4,
+    "network.channels": 64,
+    "network.dilations": (1, 2, 4, 1),
+    "teacher_updates": 250,
+    "updates": 120,
+}
+
+RECIPE = RecipeSpec(
+    name="audio/comosvc",
+    summary="Sing a score in one network call by consistency distillation",
+    config="fewstep_audio.comosvc.config:CoMoSVCConfig",
+    build="fewstep_audio.comosvc.recipe:build",
+    extra="singing",
+    paper="Ye et al.: CoMoSpeech, 2023, arXiv:2305.06908 (singing voice synthesis)",
+    presets={"smoke": SMOKE, "demo": {}},
+    gates=(),
+)
