@@ -21,6 +21,7 @@ from torch import Tensor
 from fewstep.objectives.distances import Distance, l2
 from fewstep.objectives.guidance import Scale, drawn_scale, told_scale
 from fewstep.objectives.weights import Weight, truncated_snr
+from fewstep.processes.predictions import safe
 from fewstep.protocol import (
     Batch,
     Denoiser,
@@ -55,12 +56,16 @@ def halved(process: Process, times: Sequence[float]) -> tuple[float, ...]:
 def landing(process: Any, xt: Tree, xs: Tree, t: Tensor, s: Tensor) -> Tree:
     """The clean state whose DDIM step from ``xt`` at t lands on ``xs`` at s: the inverse of ``jump``.
 
-    A jump is affine in state and estimate, so its coefficients are read off two jumps; every flow has them.
+    A jump is affine in state and estimate, so its coefficients are read off two jumps; every flow has them. Where almost no
+    signal is left its gain is almost zero, so all is computed in float64, the gain is kept from zero, and the caller should
+    have ``xs`` in float64 too.
     """
-    zero, one = tree_map(torch.zeros_like, xt), tree_map(torch.ones_like, xt)
-    kept = process.jump(xt, Estimate(zero), t, s)
+    here = _double(xt)
+    zero, one = tree_map(torch.zeros_like, here), tree_map(torch.ones_like, here)
+    kept = process.jump(here, Estimate(zero), t, s)
     gain = process.jump(zero, Estimate(one), t, s)
-    return tree_map(lambda there, k, g: (there - k) / g, xs, kept, gain)
+    found = tree_map(lambda there, k, g: (there - k) / safe(g), _double(xs), kept, gain)
+    return _as(found, xt)
 
 
 @dataclass(frozen=True)
@@ -124,7 +129,7 @@ class Progressive:
         with torch.no_grad():
             zt = self._state(half, index, step)
             there = half(half(zt, 2 * index), 2 * index + 1)
-            aim = _where(index == len(times) - 1, there, landing(process, zt, there, t, end))
+            aim = _where(index == len(times) - 1, _as(there, zt), landing(process, zt, there, t, end))
         own = student(zt, t, with_index(batch.cond, index), **told_scale(student, scale))
         gap = self.distance(process.geometry, own, Estimate(aim), zt)
         total = (self.weight(process, t).to(gap.dtype) * gap).mean()
@@ -158,15 +163,15 @@ class Progressive:
         noise = process.noise(batch, step.key.at("noise"))
         if self.states == "data":
             return process.corrupt(batch.x, noise, grid[2 * index])
-        z = process.corrupt(None, noise, grid[0].expand(len(index)))
+        z = _double(process.corrupt(None, noise, grid[0].expand(len(index))))
         for j in range(len(grid) - 3):
             z = _where(2 * index > j, half(z, torch.full_like(index, j)), z)
-        return z
+        return _as(z, noise)
 
 
 @dataclass(frozen=True)
 class _Half:
-    """One DDIM step of the teacher, from places (B,) of its grid to the next; the last one ends clean."""
+    """One DDIM step of the teacher, from places (B,) of its grid to the next, in float64; the last one ends clean."""
 
     teacher: Any
     process: Any
@@ -180,8 +185,17 @@ class _Half:
         if isinstance(self.teacher, Student):
             cond = with_index(cond, place)
         asked = {} if self.scale is None else {"guidance": self.scale}
-        est = self.teacher(z, t, cond, **asked)
-        return _where(place == len(self.grid) - 2, est.x0, self.process.jump(z, est, t, s))
+        clean = _double(self.teacher(_as(z, self.batch.like), t, cond, **asked).x0)
+        there = self.process.jump(_double(z), Estimate(clean), t, s)
+        return _where(place == len(self.grid) - 2, clean, there)
+
+
+def _double(x: Tree) -> Tree:
+    return tree_map(lambda leaf: leaf.double(), x)
+
+
+def _as(x: Tree, like: Tree) -> Tree:
+    return tree_map(lambda leaf, other: leaf.to(other.dtype), x, like)
 
 
 def _where(rows_of: Tensor, yes: Tree, no: Tree) -> Tree:
