@@ -9,6 +9,8 @@ from collections.abc import Iterable
 
 from fewstep.plugins import RecipeSpec, hookimpl
 from fewstep_audio.comospeech import spec as comospeech
+from fewstep_audio.comosvc import spec as comosvc
+from fewstep_audio.prodiff import spec as prodiff
 
 PROTOCOL = (0, 1)
 
@@ -17,3 +19,5 @@ PROTOCOL = (0, 1)
 def fewstep_recipes() -> Iterable[RecipeSpec]:
     """Recipes of this plugin."""
     yield comospeech.RECIPE
+    yield comosvc.RECIPE
+    yield prodiff.RECIPE

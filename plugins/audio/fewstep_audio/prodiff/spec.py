@@ -1,0 +1,53 @@
+"""What the family of ProDiff offers: descriptors only."""
+
+from __future__ import annotations
+
+from fewstep.plugins import Gate, RecipeSpec
+
+SMOKE = {
+    "speech.sentences": 20,
+    "speech.takes": 1,
+    "network.channels": 48,
+    "network.dilations": (1, 2, 4),
+    "teacher_updates": 300,
+    "updates": 60,
+}
+
+PARITY = {
+    "schedule": "vpsde",
+    "loss": {"l1": 0.5, "l2": 0.0, "ssim": 0.5},
+    "teacher_steps": 4,
+    "objective.halvings": 1,
+    "objective.distance": "l1",
+    "updates": 300,
+}
+"""The released code's schedule, losses and single round, in the size of the demo."""
+
+PAPER = {
+    **PARITY,
+    "speech.takes": 12,
+    "network.channels": 256,
+    "network.dilations": (1,) * 20,
+    "batch": 48,
+    "teacher_updates": 200_000,
+    "updates": 200_000,
+}
+"""Parity at the paper's size; its corpus is not ours."""
+
+RECIPE = RecipeSpec(
+    name="audio/prodiff",
+    summary="Speak text in two network calls by progressive distillation, with pitch and energy to choose",
+    config="fewstep_audio.prodiff.config:ProDiffConfig",
+    build="fewstep_audio.prodiff.recipe:build",
+    extra="audio",
+    paper="Huang et al.: ProDiff, 2022, arXiv:2207.06389",
+    presets={"smoke": SMOKE, "demo": {}, "parity": PARITY, "paper": PAPER},
+    gates=(
+        Gate(
+            metric="distance",
+            control="teacher_few",
+            at_most=3.0,
+            why="to be set",
+        ),
+    ),
+)
