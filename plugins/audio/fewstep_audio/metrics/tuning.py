@@ -69,6 +69,7 @@ def off_score(mel: Tensor, note: Tensor, vowel: Tensor, vocoder: Vocoder) -> Ten
         mel: (M, T) natural log-mel.
         note: (T,) MIDI numbers.
         vowel: (T,) bool, frames that count.
+        vocoder: makes the sound.
     """
     return (100 * heard(mel, vocoder) - 100 * note)[vowel]
 

@@ -56,7 +56,7 @@ def _part(file: Path) -> Any:
             "reading scores needs the music21 package", "", 'pip install "fewstep[music]"'
         ) from error
     try:
-        score = music21.converter.parse(file).stripTies()
+        score: Any = music21.converter.parse(file).stripTies()
     except Exception as error:
         raise FewstepError(
             f"{file.name} cannot be read: {error}", "a MusicXML or MIDI file", "export it again"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fewstep_audio.singing.score import REST, Score
+from fewstep_audio.singing.score import REST, Score, loose_slurs
 from fewstep_audio.singing.syllables import Syllable, shown, syllables
 from fewstep_audio.sound.mel import MelContract
 from fewstep_audio.speech.phones import NUMBER, PAUSE, Pronunciation
@@ -60,9 +60,9 @@ def written(said: Pronunciation, score: Score, contract: MelContract) -> Line:
     """Words under notes; beats are rounded to frames of the spectrogram where they begin.
 
     Raises:
-        ValueError: the number of syllables is not that of the notes that begin one.
+        ValueError: the number of syllables is not that of the notes that begin one, or a slur has no note before it.
     """
-    wrong = misfit(said, score)
+    wrong = [*misfit(said, score), *loose_slurs(score.notes)]
     if wrong:
         raise ValueError(wrong[0])
     seconds = torch.tensor([LEAD, *score.seconds, TAIL], dtype=torch.float64)
@@ -79,24 +79,35 @@ def written(said: Pronunciation, score: Score, contract: MelContract) -> Line:
 
 def _rows(sung: list[Syllable], score: Score, beats: list[int]) -> Iterator[tuple[int, ...]]:
     """(source, note, slur, holds, beat) of each phone in order."""
+    waiting = iter(sung)
+    now: Syllable | None = None
+    before = (REST, beats[0])
     yield -1, REST, 0, 1, beats[0]
-    waiting, coda, before = iter(sung), (), (0, 0)
     for note, beat in zip(score.notes, beats[1:-1], strict=True):
-        if note.slur:
-            yield vowel, note.pitch, 1, 1, beat  # noqa: F821 - a slur follows a note, so there is a vowel
+        if note.slur and now is not None:
+            yield now.nucleus, note.pitch, 1, 1, beat
         else:
-            yield from ((place, before[0], 0, 0, before[1]) for place in coda)
-            coda = ()
-            if note.pitch == REST:
-                yield -1, REST, 0, 1, beat
-            else:
-                syllable = next(waiting)
-                vowel, coda = syllable.nucleus, syllable.coda
-                yield from ((place, note.pitch, 0, 0, beat) for place in syllable.onset)
-                yield vowel, note.pitch, 0, 1, beat
+            yield from _closing(now, before)
+            now = None if note.pitch == REST else next(waiting)
+            yield from _opening(now, note.pitch, beat)
         before = (note.pitch, beat)
-    yield from ((place, before[0], 0, 0, before[1]) for place in coda)
+    yield from _closing(now, before)
     yield -1, REST, 0, 1, beats[-1]
+
+
+def _opening(syllable: Syllable | None, pitch: int, beat: int) -> Iterator[tuple[int, ...]]:
+    """A syllable up to its vowel, or a rest."""
+    if syllable is None:
+        yield -1, REST, 0, 1, beat
+    else:
+        yield from ((place, pitch, 0, 0, beat) for place in syllable.onset)
+        yield syllable.nucleus, pitch, 0, 1, beat
+
+
+def _closing(syllable: Syllable | None, before: tuple[int, int]) -> Iterator[tuple[int, ...]]:
+    """What follows the vowel, on the note that sounds."""
+    for place in () if syllable is None else syllable.coda:
+        yield place, before[0], 0, 0, before[1]
 
 
 def on_the_beat(natural: Tensor, holds: Tensor, beat: Tensor) -> Tensor:

@@ -109,11 +109,12 @@ def faults(score: Score, lowest: int = LOWEST, highest: int = HIGHEST) -> list[s
         most = LONGEST if note.pitch else SILENT
         if not SHORTEST <= seconds <= most:
             told.append(f"{note.name} lasts {seconds:.3g} s; expected {SHORTEST:g} to {most:g} s")
-    told += _loose_slurs(score.notes)
+    told += loose_slurs(score.notes)
     return told
 
 
-def _loose_slurs(notes: Sequence[Note]) -> list[str]:
+def loose_slurs(notes: Sequence[Note]) -> list[str]:
+    """What is wrong with slurs, if anything."""
     before = [Note(REST, 1.0), *notes]
     loose = [
         one.name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from fewstep_audio.speech.phones import ALPHABET, NUMBER, PAUSE, Pronunciation
 
@@ -51,7 +52,7 @@ def syllables(said: Pronunciation) -> list[Syllable]:
     if not vowels:
         raise ValueError("there is no vowel to sing")
     begins = [0]
-    for before, after in zip(vowels, vowels[1:], strict=False):
+    for before, after in pairwise(vowels):
         names = [ALPHABET[phones[places[k]] - 1] for k in range(before + 1, after)]
         begins.append(after - _longest_onset(names))
     ends = [*begins[1:], len(places)]
