@@ -177,6 +177,16 @@ def test_steps_of_the_exact_map_keep_the_law(steps: int, shift: float) -> None:
     assert float(((x.mean(0) - MEAN) / VARIANCE.sqrt()).abs().max()) < 0.1
 
 
+@pytest.mark.parametrize("steps", [1, 2, 4])
+def test_steps_begin_at_the_levels_of_the_papers_grid(steps: int) -> None:
+    student = FewStep(nn.Identity(), edm(), "x0", (HIGH,))
+    ends = HIGH ** (1 / 7), LOW ** (1 / 7)
+    told = [(ends[0] + i / steps * (ends[1] - ends[0])) ** 7 for i in range(steps)]
+    assert student.schedule(steps) == pytest.approx(told)
+    # The released code adds sqrt(tau^2 - sigma_min^2) of fresh noise, we add tau: the difference is far below a decibel.
+    assert all(1 - (1 - (LOW / tau) ** 2) ** 0.5 < 1e-4 for tau in told)
+
+
 def test_fresh_noise_without_the_shift_moves_the_mean_by_as_many_standard_deviations() -> None:
     walker = _walker(Jump(Teacher(0.7)), 2)
     walker.renoises = noisy(0.0)  # what a sampler does that forgets the prior between two steps

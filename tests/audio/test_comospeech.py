@@ -171,6 +171,14 @@ def test_noise_around_the_encoders_expectation_is_the_same_for_teacher_and_stude
     assert not torch.equal(made, plain)
 
 
+@pytest.mark.parametrize("objective", ["tdm", "scott"])
+def test_objectives_that_draw_a_part_of_the_noise_are_refused_around_mu_before_anything_is_trained(
+    objective: str,
+) -> None:
+    with pytest.raises(ValidationError, match=rf"objective={objective} draws parts of the noise anew"):
+        CoMoSpeechConfig.model_validate({"noise": {"prior": "mu"}, "objective": objective})
+
+
 def test_a_floor_of_noise_above_its_ceiling_is_refused() -> None:
     with pytest.raises(ValidationError, match=r"noise\.lowest must be below"):
         CoMoSpeechConfig.model_validate({"noise": {"lowest": 30.0}})

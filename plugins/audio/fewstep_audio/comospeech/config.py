@@ -10,6 +10,8 @@ from fewstep.config import RecipeConfig, Settings, setting
 from fewstep.config.objectives import AnyObjective
 
 PAPER = "Ye et al. 2023, arXiv:2305.06908"
+PARTIAL = ("pso", "ratio-policy", "scott", "tdm")
+"""Objectives that draw a part of the noise anew, or ask how probable it was: both know noise of mean zero only."""
 
 
 class SpeechConfig(Settings):
@@ -95,18 +97,28 @@ class CoMoSpeechConfig(RecipeConfig):
     speech: SpeechConfig = setting(SpeechConfig(), "the corpus")
     network: NetworkConfig = setting(NetworkConfig(), "size of the denoiser")
     noise: NoiseConfig = setting(NoiseConfig(), "levels of noise")
-    batch: int = setting(16, "crops per update", unit="crops", ge=1)
+    batch: int = setting(8, "crops per update", unit="crops", ge=1)
     crop: int = setting(64, "length of a crop", unit="frames of 11.6 ms", ge=8)
-    teacher_updates: int = setting(1000, "updates of the teacher", unit="updates", ge=1)
-    teacher_lr: float = setting(1e-3, "AdamW's learning rate for teacher and durations", gt=0)
+    teacher_updates: int = setting(900, "updates of the teacher", unit="updates", ge=1)
+    teacher_lr: float = setting(2.5e-3, "AdamW's learning rate for teacher and durations", gt=0)
     teacher_steps: int = setting(
         18, "Heun steps of the teacher as it is compared", unit="steps", ge=1, le=1000
     )
     objective: AnyObjective = setting("consistency", "how the student learns from the teacher", paper=PAPER)
     steps: int = setting(1, "network calls of the student", unit="calls", ge=1, le=100)
-    updates: int = setting(600, "updates of the student", unit="updates", ge=1)
-    lr: float = setting(5e-4, "AdamW's learning rate for the student and a fake, if any", gt=0)
+    updates: int = setting(500, "updates of the student", unit="updates", ge=1)
+    lr: float = setting(1e-3, "AdamW's learning rate for the student and a fake, if any", gt=0)
+    lr_left: float = setting(0.1, "share of each learning rate that is left at the end", ge=0, le=1)
     target_decay: float = setting(
         0.95, "decay of the average that sets the student's targets", ge=0, lt=1, paper=PAPER
     )
     average: float = setting(0.99, "decay of the averages that are kept", ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _whole_noise(self) -> Self:
+        if self.noise.prior == "mu" and self.objective.kind in PARTIAL:
+            raise ValueError(
+                f"objective={self.objective.kind} draws parts of the noise anew, but noise around mu is drawn as a whole; "
+                f"take noise.prior=zero, or another objective than {', '.join(PARTIAL)}"
+            )
+        return self

@@ -111,7 +111,7 @@ def _teach(config: CoMoSpeechConfig, process: Gaussian, corpus: _Load, shelf: Sh
         if config.noise.prior == "mu":
             terms["prior"] = (1.0, PriorFit())
         objective = Mix(terms)
-    lr = Linear(config.teacher_lr, 0.1 * config.teacher_lr)
+    lr = _falling(config, config.teacher_lr)
     return assemble(
         objective,
         {
@@ -130,7 +130,8 @@ def _distill(
     """The student keeps the teacher's encoder and learns a decoder that needs one call."""
     speech = corpus()
     teacher = _teacher(config, process, speech, shelf) if now.before is None else shelf[now.before]
-    decoder = Optim((Group(r"^net\.decoder\.", lr=config.lr),), clip=1.0)
+    lr = _falling(config, config.lr)
+    decoder = Optim((Group(r"^net\.decoder\.", lr=lr),), clip=1.0)
 
     def student() -> FewStep:
         net = teacher.net.copied(is_flow_map(now.objective))
@@ -143,12 +144,16 @@ def _distill(
         now.objective,
         {"teacher": lambda: teacher, "student": student, "fake": fake},
         _source(config, speech),
-        {"student": decoder, "fake": Optim((Group(lr=config.lr),), clip=1.0)},
+        {"student": decoder, "fake": Optim((Group(lr=lr),), clip=1.0)},
         {
             "target": Average("student", decay=config.target_decay, when="before"),
             "average": Average("student", decay=config.average),
         },
     )
+
+
+def _falling(config: CoMoSpeechConfig, lr: float) -> Linear:
+    return Linear(lr, config.lr_left * lr)
 
 
 def _teacher(config: CoMoSpeechConfig, process: Gaussian, speech: Corpus, shelf: Shelf) -> Denoiser:

@@ -31,6 +31,8 @@ PAPER = {
     "teacher_steps": 50,
     "updates": 300_000,
     "lr": 1e-4,
+    "lr_left": 1.0,
+    "batch": 16,
 }
 """Levels, loss and rates of the released code; its corpus and its two-dimensional U-Net are not ours."""
 
