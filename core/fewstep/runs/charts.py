@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
+from fewstep.protocol import Metric
+
 WIDTH, HEIGHT = 440.0, 280.0
 LEFT, RIGHT, TOP, BOTTOM = 58.0, 16.0, 30.0, 46.0
 
@@ -67,6 +69,13 @@ def scatter(title: str, x_label: str, y_label: str, points: Sequence[Point], log
     )
     said = "; ".join(f"{p.label}: {x_label} {p.x:.3g}, {y_label} {p.y:.3g}" for p in kept)
     return _svg(title, said, _grid(x, y) + _labelled(kept, x, y))
+
+
+def quality(metric: Metric, cost: str, points: Sequence[Point]) -> str:
+    """A metric against what it costs."""
+    better = "↓" if metric.better == "lower" else "↑"
+    unit = f" ({metric.unit})" if metric.unit else ""
+    return scatter(f"{metric.name} {better} against {cost}", cost, f"{metric.name}{unit}", points)
 
 
 def lines(

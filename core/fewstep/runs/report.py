@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jinja2
 from markupsafe import Markup
 
+from fewstep.protocol import Drawn, Panel
 from fewstep.runs import charts, story
 from fewstep.runs.evaluation import Evaluation
 
@@ -26,15 +27,16 @@ def write_report(run: Run, evaluation: Evaluation) -> Path:
 
 def render(run: Run, evaluation: Evaluation) -> str:
     """The whole page."""
-    return _template("report.html.j2").render(_facts(run, evaluation))
+    return template("report.html.j2").render(_facts(run, evaluation))
 
 
 def fragment(run: Run, evaluation: Evaluation) -> str:
     """Table and panels alone, for a notebook."""
-    return _template("fragment.html.j2").render(_facts(run, evaluation))
+    return template("fragment.html.j2").render(_facts(run, evaluation))
 
 
-def _template(name: str) -> jinja2.Template:
+def template(name: str) -> jinja2.Template:
+    """A page of ours; what is put into it is escaped."""
     places = jinja2.PackageLoader("fewstep.runs", "templates")
     room = jinja2.Environment(loader=places, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     return room.get_template(name)
@@ -60,7 +62,7 @@ def _facts(run: Run, evaluation: Evaluation) -> dict[str, Any]:
         "metrics": product.metrics,
         "quality": [Markup(chart) for chart in _quality(run, evaluation) if chart],
         "losses": [Markup(chart) for chart in _losses(run) if chart],
-        "panels": [(panel.title, _panel(panel, evaluation)) for panel in product.panels],
+        "panels": [(panel.title, shown_panel(panel, evaluation.drawn)) for panel in product.panels],
         "settings": _settings(run),
         "environment": run.files.read_json("environment.json"),
         "facts": run.files.facts,
@@ -74,10 +76,10 @@ def _caption(run: Run) -> str:
     )
 
 
-def _panel(panel: Any, evaluation: Evaluation) -> Markup | str:
+def shown_panel(panel: Panel, drawn: Mapping[str, Drawn]) -> Markup | str:
     """A plugin's section; one that fails says so and costs nothing else."""
     try:
-        return Markup(panel.render(evaluation.drawn))
+        return Markup(panel.render(drawn))
     except Exception as error:  # noqa: BLE001 - a picture must not cost a trained student
         _log.warning("panel %r failed", panel.title, exc_info=error)
         return f"This panel could not be drawn: {type(error).__name__}: {error}"
@@ -87,8 +89,6 @@ def _quality(run: Run, evaluation: Evaluation) -> Iterator[str]:
     """Each leading metric against calls and against seconds."""
     for metric in story.leading_metrics(evaluation, run.product):
         scores = [(row, row.scores[metric.name]) for row in evaluation.rows]
-        unit = f" ({metric.unit})" if metric.unit else ""
-        better = "↓" if metric.better == "lower" else "↑"
         for name, cost in (("network calls", "evaluations"), ("seconds", "seconds")):
             points = [
                 charts.Point(
@@ -101,9 +101,7 @@ def _quality(run: Run, evaluation: Evaluation) -> Iterator[str]:
                 )
                 for row, score in scores
             ]
-            yield charts.scatter(
-                f"{metric.name} {better} against {name}", name, f"{metric.name}{unit}", points
-            )
+            yield charts.quality(metric, name, points)
 
 
 def _losses(run: Run) -> Iterator[str]:

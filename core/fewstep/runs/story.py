@@ -56,11 +56,15 @@ def gate_sentence(gate: Outcome) -> str:
 
 def table_head(product: Product) -> list[str]:
     """Column names of the contender table."""
-    metrics = [
-        f"{m.name}{f' ({m.unit})' if m.unit else ''} {'↓' if m.better == 'lower' else '↑'}"
-        for m in product.metrics
+    return head_of(product.metrics)
+
+
+def head_of(metrics: Sequence[Metric]) -> list[str]:
+    """Column names of a table of contenders with these metrics."""
+    named = [
+        f"{m.name}{f' ({m.unit})' if m.unit else ''} {'↓' if m.better == 'lower' else '↑'}" for m in metrics
     ]
-    return ["contender", "calls", "seconds", *metrics]
+    return ["contender", "calls", "seconds", *named]
 
 
 def table_rows(evaluation: Evaluation, product: Product) -> list[list[str]]:

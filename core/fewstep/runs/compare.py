@@ -1,0 +1,219 @@
+"""Several runs of one plugin on one page: tables, settings that differ, quality against cost, samples side by side."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from markupsafe import Markup
+
+from fewstep.config.layers import leaves
+from fewstep.errors import FewstepError
+from fewstep.protocol import Drawn, Key, Metric, Panel, tensors
+from fewstep.runs import charts, story
+from fewstep.runs.evaluation import Evaluation, Row, evaluate
+from fewstep.runs.folder import RunFolder, writing
+from fewstep.runs.handle import Run
+from fewstep.runs.report import shown_panel, template
+
+SIDE_BY_SIDE = ("student", "teacher")
+"""Contenders whose samples are shown; the tables name them all."""
+
+KEY = Key(0).at("compare")
+"""The same for every run, so that equal held-out items meet equal noise."""
+
+ABSENT = "–"
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A run with its letter and what was measured now."""
+
+    letter: str
+    run: Run
+    evaluation: Evaluation
+
+    @property
+    def drawn(self) -> dict[str, Drawn]:
+        """Samples to look at, under this run's letter."""
+        found = self.evaluation.drawn
+        return {f"{self.letter} {name}": found[name] for name in SIDE_BY_SIDE if name in found}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What the page and the terminal show."""
+
+    runs: tuple[Compared, ...]
+
+    @property
+    def metrics(self) -> list[Metric]:
+        """Every metric of any run, once, in order."""
+        return list({m.name: m for one in self.runs for m in one.run.product.metrics}.values())
+
+    @property
+    def head(self) -> list[str]:
+        """Column names."""
+        return ["run", *story.head_of(self.metrics)]
+
+    @property
+    def rows(self) -> list[list[str]]:
+        """One row of texts for every contender of every run."""
+        return [[one.letter, *self._cells(row)] for one in self.runs for row in one.evaluation.rows]
+
+    def _cells(self, row: Row) -> list[str]:
+        scores = [row.scores.get(metric.name) for metric in self.metrics]
+        told = [ABSENT if score is None else story.interval(score) for score in scores]
+        return [row.contender, str(row.evaluations), story.number(row.seconds), *told]
+
+    @property
+    def differences(self) -> list[tuple[str, list[str]]]:
+        """(setting, its value in each run) where they are not all the same."""
+        flat = [{".".join(k): v for k, v in leaves(one.run.setup.resolved.values)} for one in self.runs]
+        names = dict.fromkeys(name for settings in flat for name in settings)
+        table = [(name, [_plain(settings, name) for settings in flat]) for name in names]
+        return [(name, values) for name, values in table if len(set(values)) > 1]
+
+    @property
+    def same_items(self) -> bool:
+        """Whether all were asked for the same held-out items."""
+        first, *rest = [one.evaluation.drawn[next(iter(one.evaluation.drawn))].batch for one in self.runs]
+        return all(
+            len(tensors(first.x)) == len(tensors(other.x))
+            and all(
+                a.shape == b.shape and torch.equal(a, b)
+                for a, b in zip(tensors(first.x), tensors(other.x), strict=True)
+            )
+            for other in rest
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """For scripts."""
+        return {
+            "runs": [
+                {"letter": one.letter, "run": str(one.run.folder), **one.evaluation.as_json()}
+                for one in self.runs
+            ],
+            "settings": dict(self.differences),
+            "same_items": self.same_items,
+        }
+
+
+def check(folders: Sequence[RunFolder]) -> None:
+    """Find out before anything is opened that runs cannot be compared.
+
+    Raises:
+        FewstepError: all reasons at once.
+    """
+    recipes = [str(folder.facts.get("recipe")) for folder in folders]
+    plugins = sorted({recipe.partition("/")[0] for recipe in recipes})
+    places = [folder.path.resolve() for folder in folders]
+    lines = []
+    if len(folders) < 2:
+        lines.append("one run alone cannot be compared")
+    if len(plugins) > 1:
+        told = ", ".join(f"{f.path.name} is {r}" for f, r in zip(folders, recipes, strict=True))
+        lines.append(f"samples of {' and '.join(plugins)} have nothing in common: {told}")
+    lines += [f"{place} is named twice" for place in dict.fromkeys(places) if places.count(place) > 1]
+    if len(folders) > len(string.ascii_uppercase):
+        lines.append(f"{len(folders)} runs are more than a page can show")
+    if lines:
+        raise FewstepError(
+            "\n".join(lines),
+            "two or more different runs of recipes of one plugin",
+            "correct the list of runs",
+        )
+
+
+def compare(runs: Sequence[Run], say: Callable[[str], object] = str) -> Comparison:
+    """Measure the runs one after the other, on this machine, from one key.
+
+    Args:
+        runs: finished runs of one plugin.
+        say: progress.
+
+    Raises:
+        FewstepError: they have nothing in common.
+    """
+    check([run.files for run in runs])
+    found = []
+    for letter, run in zip(string.ascii_uppercase, runs, strict=False):
+        say(f"{letter}: {run.name}")
+
+        def told(name: str, drawn: Drawn, letter: str = letter) -> None:
+            say(f"{letter}: {name} drew in {drawn.seconds:.3g} s")
+
+        done = evaluate(run.product, run.shelf, KEY, run.setup.gates, told, run.setup.device)
+        found.append(Compared(letter, run, done))
+    return Comparison(tuple(found))
+
+
+def write(comparison: Comparison, out: Path) -> Path:
+    """The page, in one file that needs no network."""
+    with writing(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        draft = out.with_name(f".{out.name}.draft")
+        draft.write_text(render(comparison), "utf-8")
+        draft.replace(out)
+    return out
+
+
+def render(comparison: Comparison) -> str:
+    """The page."""
+    runs = comparison.runs
+    return template("compare.html.j2").render(
+        runs=runs,
+        facts={one.letter: one.run.files.facts for one in runs},
+        story=story,
+        head=comparison.head,
+        rows=[[cell.partition(" [") for cell in row] for row in comparison.rows],
+        metrics=comparison.metrics,
+        differences=comparison.differences,
+        same_items=comparison.same_items,
+        quality=[Markup(chart) for chart in _quality(comparison) if chart],
+        panels=list(_panels(runs)),
+    )
+
+
+def _quality(comparison: Comparison) -> Iterator[str]:
+    """The leading metrics of the first run, with every contender of every run, against calls and seconds."""
+    first = comparison.runs[0]
+    for metric in story.leading_metrics(first.evaluation, first.run.product):
+        scored = [
+            (f"{one.letter} {row.contender}", row, row.scores[metric.name])
+            for one in comparison.runs
+            for row in one.evaluation.rows
+            if metric.name in row.scores
+        ]
+        for name, cost in (("network calls", "evaluations"), ("seconds", "seconds")):
+            points = [
+                charts.Point(
+                    label,
+                    float(getattr(row, cost)),
+                    score.value,
+                    score.low,
+                    score.high,
+                    "student" if row.contender == "student" else "",
+                )
+                for label, row, score in scored
+            ]
+            yield charts.quality(metric, name, points)
+
+
+def _panels(runs: Sequence[Compared]) -> Iterator[tuple[str, Markup | str]]:
+    """Each section that any run's product has, drawn once with the samples of all runs that have it."""
+    known: dict[str, tuple[Panel, dict[str, Drawn]]] = {}
+    for one in runs:
+        for panel in one.run.product.panels:
+            known.setdefault(panel.title, (panel, {}))[1].update(one.drawn)
+    for title, (panel, drawn) in known.items():
+        yield title, shown_panel(panel, drawn)
+
+
+def _plain(settings: Mapping[str, Any], name: str) -> str:
+    value = settings.get(name, ABSENT)
+    return "none" if value is None else str(value)
