@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -84,14 +85,14 @@ def word_pairs(
     follows: dict[str, set[str]] = {BEGIN: set()}
     for sentence in sentences:
         row = [BEGIN, *words_of(sentence), END]
-        for word, after in zip(row[:-1], row[1:], strict=True):
+        for word, after in pairwise(row):
             follows.setdefault(word, set()).add(after)
     state = {word: number for number, word in enumerate([*follows, END])}
     arcs: list[Any] = []
-    for word, after in follows.items():
-        for one in sorted(after):
+    for word, ahead in follows.items():
+        for one in sorted(ahead):
             said = () if one == END else (one,)
-            arcs.append((state[word], state[one], 1 / len(after), *said))
+            arcs.append((state[word], state[one], 1 / len(ahead), *said))
     return state[BEGIN], state[END], arcs
 
 
