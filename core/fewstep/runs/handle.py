@@ -117,12 +117,29 @@ class Run:
         named = names_a_file(place)
         if named:
             check_file(place, num, suffixes(self.folder / "samples" / contender))
-        sampler = self._sampler(contender, steps)
-        key = self.setup.site.key.at("sample", seed)
-        batch = self.product.request(conditions(self.product.options, options), num, key.at("request"))
-        drawn = draw(contender, sampler, self.shelf, batch, key.at("draw"), device=self.setup.device)
+        asked = conditions(self.product.options, options)
+        drawn = self.drawn(asked, num, seed=seed, steps=steps, contender=contender)
         files = self._written_as(drawn, place) if named else self._written(drawn, place)
         return Samples(drawn.x, drawn.batch, files, drawn.evaluations, drawn.seconds)
+
+    def drawn(
+        self, asked: Any, num: int = 1, *, seed: int = 0, steps: int | None = None, contender: str = "student"
+    ) -> Drawn:
+        """What one contender draws for conditions that were validated; equal seeds meet equal noise.
+
+        Args:
+            asked: an instance of ``product.options``.
+            num: how many samples.
+            seed: another seed gives other samples.
+            steps: network steps of the contender.
+            contender: who draws.
+
+        Raises:
+            FewstepError: no such contender, or one without steps.
+        """
+        key, sampler = self.setup.site.key.at("sample", seed), self._sampler(contender, steps)
+        batch = self.product.request(asked, num, key.at("request"))
+        return draw(contender, sampler, self.shelf, batch, key.at("draw"), device=self.setup.device)
 
     def stream(
         self, *, seed: int = 0, steps: int | None = None, contender: str = "student", **options: Any
