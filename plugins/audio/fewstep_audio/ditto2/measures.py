@@ -16,12 +16,13 @@ FREE = "student"
 
 
 def control_error(name: str, told: str) -> Metric:
-    """Loss of one control, as a share of what a sample has that was asked for nothing."""
+    """Loss of one control, as a share of that of a sample that was asked for nothing."""
 
     def measure(x: Tree, batch: Batch, key: Key) -> Score:
         asked = {row: one for row, one in enumerate(batch.extra["controls"]) if one.name == name}
-        free = batch.extra.get("drawn", {}).get(FREE, batch.x)
-        mine, other = (losses(asked, tree["mel"]) for tree in (x, free))
+        free = batch.extra.get("drawn", {}).get(FREE)
+        mine = losses(asked, x["mel"])
+        other = torch.ones_like(mine) if free is None else losses(asked, free["mel"])
         return bootstrap_statistic(lambda rows: mine[rows].sum(-1) / other[rows].sum(-1), len(mine), key)
 
     return Metric(
@@ -29,7 +30,7 @@ def control_error(name: str, told: str) -> Metric:
         "lower",
         measure,
         "",
-        f"{told}; a share of the error of the student's free sample of the same noise (of the truth's if none was drawn).",
+        f"{told}; a share of what the student's free sample of the same noise has (as it is if none was drawn).",
     )
 
 
@@ -50,11 +51,15 @@ def frechet(reference: Callable[[], Sequence[Tensor]]) -> Metric:
         truth = torch.cat([windows(mel) for mel in reference()])
 
         def of(rows: Tensor) -> Tensor:
-            return torch.stack([distance(mine[row].flatten(0, 1), truth) for row in rows.reshape(-1, rows.shape[-1])])
+            return torch.stack(
+                [distance(mine[row].flatten(0, 1), truth) for row in rows.reshape(-1, rows.shape[-1])]
+            )
 
         return bootstrap_statistic(lambda rows: of(rows).reshape(rows.shape[:-1]), len(mine), key)
 
-    told = "Frechet distance of means and movements of groups of bands, in windows of 0.37 s, to held-out music."
+    told = (
+        "Frechet distance of means and movements of groups of bands, in windows of 0.37 s, to held-out music."
+    )
     return Metric("fd_mel", "lower", measure, "", told)
 
 

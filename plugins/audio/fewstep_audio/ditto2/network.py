@@ -55,4 +55,6 @@ class MusicNetwork(nn.Module):
     def forward(self, x: Tensor, time: Tensor, cond: Cond, to: Tensor | None = None) -> Tensor:
         """(B, M, T), (B,), condition whose mask is (B, 1, T), (B,) destination -> (B, M, T)."""
         real = torch.ones_like(x[:, :1]) if cond.mask is None else cond.mask.to(x.dtype)
-        return self.decoder(x, time, x.new_zeros(x.shape[0], self.decoder.inner.out_channels, x.shape[2]), real, to)
+        return self.decoder(
+            x, time, x.new_zeros(x.shape[0], self.decoder.inner.out_channels, x.shape[2]), real, to
+        )

@@ -6,6 +6,7 @@ is DITTO. What is found is decoded by several deterministic steps: fresh noise o
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -97,7 +98,11 @@ def optimise(
             stale = 0 if bool(better.any()) else stale + 1
             if progress is not None:
                 progress(iteration, now.detach())
-            if iteration == search.iterations or stale >= search.patience or bool((best <= search.enough).all()):
+            if (
+                iteration == search.iterations
+                or stale >= search.patience
+                or bool((best <= search.enough).all())
+            ):
                 break
             total = now.sum() + search.prior * (energy(z) - 1).square().sum()
             (z.grad,) = torch.autograd.grad(total, [z])
@@ -129,7 +134,7 @@ def through_teacher(teacher: Denoiser, batch: Batch, calls: int) -> Surrogate:
 
     def sample(z: Tensor) -> Tensor:
         x = process.corrupt(None, z, times[0].expand(len(z)))
-        for now, then in zip(times[:-1], times[1:], strict=True):
+        for now, then in itertools.pairwise(times):
             x = checkpoint(step, x, now.expand(len(z)), then.expand(len(z)), use_reentrant=False)
         return checkpoint(_clean, teacher, x, times[-1].expand(len(z)), batch, use_reentrant=False)
 
@@ -194,8 +199,6 @@ def controlled_sampler(
         yield State(x, torch.zeros(len(x), dtype=torch.float64))
 
     def again(count: int) -> Sampler:
-        return controlled_sampler(
-            control, search, count, surrogate=surrogate, decode=decode, roles=roles
-        )
+        return controlled_sampler(control, search, count, surrogate=surrogate, decode=decode, roles=roles)
 
     return Sampler(draw, roles, again)

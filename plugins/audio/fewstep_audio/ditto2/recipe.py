@@ -83,7 +83,9 @@ def build(config: Ditto2Config, site: Site) -> Plan:
     corpus = cache(partial(load_corpus, MusicSettings(**config.music.model_dump()), site.cache))
     given = config.teacher.kind != "train"
     distilled = {"average": "student", "teacher": "teacher"} if given else {"average": "student"}
-    teach = Stage("teacher", partial(_teach, config, process, corpus), config.teacher_updates, {"average": "teacher"})
+    teach = Stage(
+        "teacher", partial(_teach, config, process, corpus), config.teacher_updates, {"average": "teacher"}
+    )
     students = student_stages(
         config.objective,
         process,
@@ -157,7 +159,9 @@ def _source(config: Ditto2Config, music: Corpus) -> MusicSource:
 
 def _denoiser(config: Ditto2Config, process: Gaussian, music: Corpus) -> Denoiser:
     told = config.network
-    return Denoiser(MusicNetwork(MUSIC.bands, told.channels, told.dilations, music.scale), process, "boundary")
+    return Denoiser(
+        MusicNetwork(MUSIC.bands, told.channels, told.dilations, music.scale), process, "boundary"
+    )
 
 
 class MusicOptions(Settings):
@@ -175,7 +179,7 @@ def _product(config: Ditto2Config, corpus: _Load) -> Product:
     return Product(
         student="student",
         contenders={name: audible(sampler) for name, sampler in _contenders(config).items()},
-        evaluation=lambda count, key: examples(corpus(), count, config.shown),
+        evaluation=lambda count, _key: examples(corpus(), count, config.shown),
         request=request,
         options=MusicOptions,
         write=partial(write_wavs, vocoder=vocoder),
@@ -204,7 +208,10 @@ def _contenders(config: Ditto2Config) -> Mapping[str, Sampler]:
 
     teacher = heun_from("teacher", config.teacher_steps)
     found = partial(controlled_sampler, asked, search, told.decode_steps)
-    by_student = {"surrogate": lambda roles, batch: through_student(roles["student"], batch), "roles": ("student",)}
+    by_student = {
+        "surrogate": lambda roles, batch: through_student(roles["student"], batch),
+        "roles": ("student",),
+    }
     return {
         "teacher": solver_sampler("teacher", heun, config.teacher_steps),
         "student": student_sampler(),

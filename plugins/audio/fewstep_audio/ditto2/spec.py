@@ -28,6 +28,8 @@ RECIPE = RecipeSpec(
     paper="Novack et al.: DITTO-2, 2024, arXiv:2405.20289",
     presets={"smoke": SMOKE, "demo": {}},
     gates=(
-        Gate(metric="inpaint_error", of="controlled", control="controlled_renoised", at_most=0.33, why="unset"),
+        Gate(
+            metric="inpaint_error", of="controlled", control="controlled_renoised", at_most=0.33, why="unset"
+        ),
     ),
 )

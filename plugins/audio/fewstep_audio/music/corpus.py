@@ -125,8 +125,15 @@ def load_corpus(settings: MusicSettings, cache: Path) -> Corpus:
 
 def _told(settings: MusicSettings) -> list[object]:
     """All that shapes the corpus: the settings, who plays, and the bytes of a user's files."""
-    files = sorted(file for file in Path(settings.folder).rglob("*") if file.is_file()) if settings.folder else []
-    return [FORMAT, asdict(settings), chosen(settings.player), [content(str(f), f.read_bytes()) for f in files]]
+    files = (
+        sorted(file for file in Path(settings.folder).rglob("*") if file.is_file()) if settings.folder else []
+    )
+    return [
+        FORMAT,
+        asdict(settings),
+        chosen(settings.player),
+        [content(str(f), f.read_bytes()) for f in files],
+    ]
 
 
 def _tunes(settings: MusicSettings) -> list[Tune]:
