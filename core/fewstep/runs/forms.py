@@ -6,6 +6,7 @@ import json
 import types
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
@@ -13,6 +14,12 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from fewstep.config.fields import bounds
+
+TYPED = ("text", "line")
+"""Kinds whose empty string is a value."""
+
+SHORT = 16
+"""Characters of a default that fits on a line."""
 
 _BOUNDS = ("ge", "gt", "le", "lt")
 
@@ -23,7 +30,7 @@ class Control:
 
     Args:
         name: of the option.
-        kind: "text", "number", "switch", "choice", or "data" for what is typed as JSON.
+        kind: "text", "line" for a short one, "number", "switch", "choice", or "data" for what is typed as JSON.
         value: its default as text.
         about: one sentence.
         bounds: such as "0.5 <= value <= 2".
@@ -61,7 +68,7 @@ def typed(model: type[BaseModel], given: Mapping[str, Any]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for name, value in given.items():
         control = known.get(name)
-        if value == "" and control is not None and (control.optional or control.kind != "text"):
+        if value == "" and control is not None and (control.optional or control.kind not in TYPED):
             continue
         values[name] = _read(value) if control is not None and control.kind == "data" else value
     return values
@@ -70,8 +77,8 @@ def typed(model: type[BaseModel], given: Mapping[str, Any]) -> dict[str, Any]:
 def _controls(model: type[BaseModel]) -> Iterator[Control]:
     for name, info in model.model_fields.items():
         annotation, optional = _inner(info.annotation)
-        kind = _kind(annotation)
         default = info.get_default(call_default_factory=True)
+        kind = _kind(annotation, default)
         empty = default is PydanticUndefined or default is None
         extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
         yield Control(
@@ -83,7 +90,7 @@ def _controls(model: type[BaseModel]) -> Iterator[Control]:
             str(extra.get("unit", "")),
             _attributes(annotation, info) if kind == "number" else None,
             tuple(map(str, get_args(annotation))) if kind == "choice" else (),
-            optional or (default is not PydanticUndefined and kind != "text"),
+            optional or (default is not PydanticUndefined and kind not in TYPED),
         )
 
 
@@ -95,10 +102,12 @@ def _inner(annotation: Any) -> tuple[Any, bool]:
     return annotation, False
 
 
-def _kind(annotation: Any) -> str:
+def _kind(annotation: Any, default: Any) -> str:
     if get_origin(annotation) is Literal:
         return "choice"
-    plain = {bool: "switch", int: "number", float: "number", str: "text"}
+    if annotation is str:  # a default that is a word or nothing asks for no more
+        return "line" if isinstance(default, str | None) and len(default or "") < SHORT else "text"
+    plain = {bool: "switch", int: "number", float: "number", Path: "line"}
     return plain.get(annotation, "data")
 
 
