@@ -194,7 +194,8 @@ class PairSource:
         held = _read(_shard(self.folder, int(order[place])))
         rank, world = key.shard
         mine: dict[str, Any] = _rows(held, rank, world)
-        pairs = {name: mine.pop(name) for name in ("noise", "target", "path", "guidance") if name in mine}
+        named = ("noise", "target", "path", "guidance")
+        pairs: dict[str, Any] = {name: mine.pop(name) for name in named if name in mine}
         cond = Cond(mine.get("data"), mine.get("mask"))
         return Batch(like=pairs["noise"], cond=cond, extra=pairs)
 

@@ -90,7 +90,7 @@ class ODE:
         end, shown = begun(float(grid[0])), {t: begun(t) for t in times[:1]}
         if scale is None and self.guidance is not None:
             scale = drawn_scale(self.guidance, noise, Step.inference(Key(0)), Key(0))
-        model = teacher if scale is None else _Guiding(teacher, scale)
+        model = teacher if scale is None else AtScale(teacher, scale)
         states = self.solver(model, end, grid, replace(cond, index=None), key=None)
         for at, state in zip([*grid.tolist()[1:], 0.0], states, strict=True):
             end = state.x
@@ -100,7 +100,7 @@ class ODE:
 
 
 @dataclass(frozen=True)
-class _Guiding:
+class AtScale:
     """A teacher at one guidance scale for each row (B,), as solvers call it."""
 
     teacher: Any

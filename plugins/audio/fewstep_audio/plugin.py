@@ -11,6 +11,7 @@ from fewstep.plugins import RecipeSpec, hookimpl
 from fewstep_audio.comospeech import spec as comospeech
 from fewstep_audio.comosvc import spec as comosvc
 from fewstep_audio.prodiff import spec as prodiff
+from fewstep_audio.style_diffusion import spec as style_diffusion
 
 PROTOCOL = (0, 1)
 
@@ -21,3 +22,4 @@ def fewstep_recipes() -> Iterable[RecipeSpec]:
     yield comospeech.RECIPE
     yield comosvc.RECIPE
     yield prodiff.RECIPE
+    yield style_diffusion.RECIPE

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from fewstep.config.model import Settings, setting
+from fewstep.config.model import setting
 from fewstep.config.objectives.base import DistanceName, Guidable, WeightName, distance_named, weight_named
 from fewstep.config.objectives.rounds import Round
 from fewstep.config.times import TimesConfig

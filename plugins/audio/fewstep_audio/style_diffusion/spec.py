@@ -1,0 +1,30 @@
+"""What the family of StyleTTS-ZS offers: descriptors only."""
+
+from __future__ import annotations
+
+from fewstep.plugins import Gate, RecipeSpec
+
+SMOKE = {
+    "speech.sentences": 20,
+    "speech.takes": 4,
+    "speech.held_out": 3,
+    "speech.draws": 8,
+    "network.blocks": 2,
+    "network.acoustic": 48,
+    "decoder_updates": 150,
+    "teacher_updates": 300,
+    "objective.steps": 8,
+    "pairs": 1024,
+    "updates": 150,
+}
+
+RECIPE = RecipeSpec(
+    name="audio/style-diffusion",
+    summary="Speak a text in the voice of a recording, its style sampled in one network call",
+    config="fewstep_audio.style_diffusion.config:StyleDiffusionConfig",
+    build="fewstep_audio.style_diffusion.recipe:build",
+    extra="audio",
+    paper="Li et al.: StyleTTS-ZS, 2024, arXiv:2409.10058",
+    presets={"smoke": SMOKE},
+    gates=(Gate(metric="prosody_error", control="teacher_1step", at_most=0.5, why="proposal"),),
+)
