@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, TypeAlias
 
 from fewstep.config import setting
-from fewstep.protocol import Batch, Key, Product, Roles, Sampler, State, Step
+from fewstep.protocol import Batch, Product, Roles, Sampler, State, Step
 from fewstep_audio.prodiff.panels import pitch_gap, prosody_panel
 from fewstep_audio.prodiff.prosody import Habits, Measured, told
 from fewstep_audio.sound.vocoder import GriffinLim, Vocoder
@@ -51,29 +51,18 @@ def prodiff_product(
         vocoder: Griffin-Lim by default.
     """
     sings = GriffinLim() if vocoder is None else vocoder
-    base = speech_product(
+    return speech_product(
         lambda: corpus()[0],
         {name: in_prosody(sampler) for name, sampler in contenders.items()},
         samples,
-        options=prosody_options(voices),
         vocoder=sings,
+        options=prosody_options(voices),
         told=voices,
+        shown=lambda count: told(corpus()[2][:count], corpus()[3]),
+        asked=lambda options: {"pitch": options.pitch, "energy": options.energy},
         metrics=(pitch_gap(sings),),
+        panels=(prosody_panel(sings),),
     )
-
-    def evaluation(count: int, key: Key) -> Batch:
-        batch = base.evaluation(count, key)
-        _, _, heard, usual = corpus()
-        return replace(
-            batch, cond=replace(batch.cond, data={**batch.cond.data, **told(heard[:count], usual)})
-        )
-
-    def request(asked: Any, count: int, key: Key) -> Batch:
-        batch = base.request(asked, count, key)
-        return replace(batch, extra={**batch.extra, "pitch": asked.pitch, "energy": asked.energy})
-
-    panels = (*base.panels, prosody_panel(sings))
-    return replace(base, evaluation=evaluation, request=request, panels=panels)
 
 
 def in_prosody(sampler: Sampler) -> Sampler:

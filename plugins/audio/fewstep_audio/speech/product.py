@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 from pydantic import field_validator
+from torch import Tensor
 
 from fewstep.config import Settings, setting
-from fewstep.protocol import Batch, Key, Metric, Product, Roles, Sampler, State, Step
+from fewstep.protocol import Batch, Key, Metric, Panel, Product, Roles, Sampler, State, Step
 from fewstep_audio.metrics.spectrogram import detail, distance, spread
 from fewstep_audio.panels import speech_panel
 from fewstep_audio.sound.files import write_wavs
@@ -43,7 +45,10 @@ def speech_product(
     vocoder: Vocoder | None = None,
     options: type[SpeechOptions] = SpeechOptions,
     told: Sequence[str] = (),
+    shown: Callable[[int], Mapping[str, Tensor]] | None = None,
+    asked: Callable[[Any], Mapping[str, object]] | None = None,
     metrics: Sequence[Metric] = (),
+    panels: Sequence[Panel] = (),
 ) -> Product:
     """The product of a recipe whose shelf has "durations", and denoisers whose net carries the scale of its mels.
 
@@ -54,13 +59,18 @@ def speech_product(
         vocoder: Griffin-Lim by default.
         options: what ``fewstep sample`` may ask for; with a ``voice`` where voices are told.
         told: voices that the networks are told apart.
+        shown: (count) -> what the networks are told beside that of the first held-out sentences, padded.
+        asked: (options) -> what samplers find in ``extra`` of a request, beside texts and pace.
         metrics: beside distance, detail and spread.
+        panels: beside players and pictures.
     """
     sings = GriffinLim() if vocoder is None else vocoder
 
     def evaluation(count: int, key: Key) -> Batch:
         chosen = corpus().testing[:count]
-        return by(held_out_batch(chosen, corpus().scale), [one.voice for one in chosen])
+        batch = by(held_out_batch(chosen, corpus().scale), [one.voice for one in chosen])
+        more = {} if shown is None else shown(count)
+        return replace(batch, cond=replace(batch.cond, data={**batch.cond.data, **more}))
 
     def by(batch: Batch, voices: Sequence[str]) -> Batch:
         cond = replace(batch.cond, data={**batch.cond.data, **speakers(voices, told)})
@@ -69,6 +79,7 @@ def speech_product(
     def request(options: SpeechOptions, count: int, key: Key) -> Batch:
         cond = conditioned(pronounce([options.text]) * count)
         extra = {"texts": (options.text,) * count, "pace": options.pace}
+        extra |= {} if asked is None else asked(options)
         batch = Batch(torch.zeros(1).expand(count, sings.contract.bands, 1), cond=cond, extra=extra)
         return by(batch, [options.voice] * count) if told else batch
 
@@ -81,7 +92,7 @@ def speech_product(
         options=options,
         write=partial(write_wavs, vocoder=sings),
         metrics=(distance(), detail(), spread(), *metrics),
-        panels=(speech_panel(sings),),
+        panels=(speech_panel(sings), *panels),
         samples=samples,
         portable=speaker(speaking["student"], request, options, sings.contract),
         stream=speech_stream(options, request, sings),
