@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fewstep.protocol import Key
+from fewstep_audio.metrics import notes
 from fewstep_audio.metrics.optional import at_rate, needed
 from fewstep_audio.metrics.speakers import voice_windows
 from fewstep_audio.sound.mel import MelContract, log_mel
@@ -85,23 +86,16 @@ def mel_windows(mel: Tensor) -> Tensor:
     return torch.cat([cut.mean(-1), cut.diff(dim=-1).abs().mean(-1)]).T
 
 
-def by_posteriorgram(fn: Callable[[Tensor, int], tuple[Tensor, Tensor]], frames: int = 172) -> Embedding:
-    """Music: mean and deviation over windows of what a transcriber hears.
+def by_posteriorgram() -> Embedding:
+    """Music: what a transcriber hears, basic-pitch's 88 notes, as mean and deviation over two seconds."""
 
-    Args:
-        fn: (N,) samples and their rate -> (T, 88) notes and (T, 88) onsets, probabilities.
-        frames: of a window; 172 are two seconds of basic-pitch.
-    """
+    def fn(wave: Tensor, rate: int) -> Tensor:
+        sure = torch.from_numpy(notes.heard(at_rate(wave, rate, notes.RATE).float().cpu().numpy()))
+        sure = F.pad(sure, (0, max(0, notes.FRAMES - sure.shape[1])))
+        cut = sure.unfold(1, notes.FRAMES, notes.FRAMES)
+        return torch.cat([cut.mean(-1), cut.std(-1)]).T
 
-    def windows(wave: Tensor, rate: int) -> Tensor:
-        heard = torch.cat(fn(wave, rate), 1)
-        heard = F.pad(heard, (0, 0, 0, max(0, frames - len(heard))))
-        cut = heard.unfold(0, frames, frames)
-        return torch.cat([cut.mean(-1), cut.std(-1)], 1)
-
-    return Embedding(
-        "fad_bp", windows, "Frechet distance of basic-pitch's note and onset posteriors, windows of 2 s"
-    )
+    return Embedding("fad_bp", fn, "Frechet distance of basic-pitch's note posteriors, windows of 2 s")
 
 
 def frechet_of(

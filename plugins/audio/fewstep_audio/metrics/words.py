@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -38,10 +40,17 @@ class Recognizer:
 
     def __init__(self, sentences: Sequence[str]) -> None:
         """Loads in a tenth of a second."""
-        sphinx = needed("pocketsphinx", "word error rate")
+        unknown = sorted(unspelled(sentences))
+        if unknown or not any(map(words_of, sentences)):
+            raise FewstepError(
+                f"the recognizer cannot spell {', '.join(unknown) or 'sentences without words'}",
+                "words of the CMU dictionary, numbers written out",
+                "use other words, or leave word error rate out",
+            )
+        sphinx = _sphinx()
         self.decoder = sphinx.Decoder(
             hmm=sphinx.get_model_path("en-us/en-us"),
-            dict=sphinx.get_model_path("en-us/cmudict-en-us.dict"),
+            dict=str(_dictionary()),
             lm=None,
             samprate=RATE,
             loglevel="FATAL",
@@ -49,7 +58,6 @@ class Recognizer:
             dither=True,  # digital silence has no logarithm
             seed=1,
         )
-        self._check(sorted({word for sentence in sentences for word in words_of(sentence)}))
         first, last, arcs = word_pairs(sentences)
         self.decoder.add_fsg("pairs", self.decoder.create_fsg("pairs", first, last, arcs))
         self.decoder.activate_search("pairs")
@@ -63,14 +71,27 @@ class Recognizer:
         found: Any = self.decoder.hyp()
         return "" if found is None else " ".join(words_of(re.sub(r"\(\d+\)", "", found.hypstr)))
 
-    def _check(self, words: Sequence[str]) -> None:
-        unknown = [word for word in words if self.decoder.lookup_word(word) is None]
-        if unknown or not words:
-            raise FewstepError(
-                f"the recognizer cannot spell {', '.join(unknown) or 'sentences without words'}",
-                "words of the CMU dictionary, numbers written out",
-                "use other words, or leave word error rate out",
-            )
+
+def unspelled(sentences: Iterable[str]) -> set[str]:
+    """Words of the sentences that the recognizer's dictionary lacks.
+
+    Raises:
+        FewstepError: pocketsphinx is not there.
+    """
+    return {word for sentence in sentences for word in words_of(sentence)} - _spellings()
+
+
+@lru_cache(maxsize=1)
+def _spellings() -> frozenset[str]:
+    return frozenset(line.partition(" ")[0] for line in _dictionary().read_text().splitlines())
+
+
+def _dictionary() -> Path:
+    return Path(_sphinx().get_model_path("en-us/cmudict-en-us.dict"))
+
+
+def _sphinx() -> Any:
+    return needed("pocketsphinx", "word error rate")
 
 
 def words_of(text: str) -> list[str]:
