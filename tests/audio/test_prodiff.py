@@ -284,3 +284,15 @@ def test_the_pitch_gap_hears_a_semitone(tmp_path: Path) -> None:
 
     assert gap(0.0) < 30
     assert gap(2.0) == pytest.approx(200, abs=30)
+
+
+# Without fewstep
+
+
+def test_the_graphs_that_leave_say_what_the_student_says(made: tuple[Plan, Shelf]) -> None:
+    plan, shelf = made
+    assert plan.product.portable is not None
+    for graph in plan.product.portable(shelf, Key(1)).graphs:
+        for given, wanted in graph.examples:
+            with torch.no_grad():
+                assert torch.allclose(graph.module(*given), wanted[0], atol=1e-4)

@@ -52,24 +52,20 @@ def speaker(
     def made(shelf: Roles, key: Key) -> Portable:
         roles = {name: shelf[name] for name in sampler.roles}
         shown = [_batch(request, options, texts, key) for texts in TEXTS]
-        timed, spoken = Timing(roles["durations"]), []
+        names, spoken = list(shown[0].cond.data), []
         for batch in shown:
             noted = Noted(key.seed, key.at("export").path)
             with torch.no_grad():
                 frames = roles["durations"].frames(batch.cond, batch.extra["pace"])
                 *_, last = sampler.fn(roles, batch, Step.inference(noted))
             spoken.append((batch.cond.data, frames, noted.drawn, last.x["mel"]))
-        names = list(shown[0].cond.data)
         noises = {f"noise{i or ''}": f"(B, M, T) {law}" for i, (law, _) in enumerate(spoken[0][2])}
         durations = Graph(
             "durations",
-            timed,
-            _about("phones", "stress", "pace"),
+            Timing(roles["durations"], names),
+            _about(*names, "pace"),
             _about("frames"),
-            [
-                ((data["phones"], data["stress"], torch.full((len(frames),), PACE)), (frames,))
-                for data, frames, *_ in spoken
-            ],
+            [((*data.values(), torch.full((len(frames),), PACE)), (frames,)) for data, frames, *_ in spoken],
         )
         speech = Graph(
             "speech",
@@ -87,20 +83,22 @@ def speaker(
 
 
 class Timing(nn.Module):
-    """Phones to frames.
+    """Phones, and the voice if it is told, to frames.
 
     Args:
         durations: of the shelf.
+        names: of the conditions, in order.
     """
 
-    def __init__(self, durations: Any) -> None:
+    def __init__(self, durations: Any, names: Sequence[str]) -> None:
         """Hold the predictor."""
         super().__init__()
-        self.durations = durations
+        self.durations, self.names = durations, names
 
-    def forward(self, phones: Tensor, stress: Tensor, pace: Tensor) -> Tensor:
-        """(B, P), (B, P), (B,) -> (B, P) int64."""
-        return self.durations.frames(Cond({"phones": phones, "stress": stress}), pace[:, None])
+    def forward(self, *given: Tensor) -> Tensor:
+        """Conditions, (B,) pace -> (B, P) int64."""
+        *conditions, pace = given
+        return self.durations.frames(Cond(dict(zip(self.names, conditions, strict=True))), pace[:, None])
 
 
 class Speaking(nn.Module):
