@@ -8,8 +8,8 @@ SMOKE = {
     "speech.sentences": 20,
     "network.channels": 64,
     "network.dilations": (1, 2, 4, 1),
-    "teacher_updates": 300,
-    "updates": 150,
+    "teacher_updates": 400,
+    "updates": 250,
 }
 
 PAPER = {
@@ -32,6 +32,7 @@ PAPER = {
     "updates": 300_000,
     "lr": 1e-4,
     "lr_left": 1.0,
+    "target_decay": 0.95,
     "batch": 16,
 }
 """Levels, loss and rates of the released code; its corpus and its two-dimensional U-Net are not ours."""
