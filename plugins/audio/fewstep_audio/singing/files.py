@@ -67,9 +67,11 @@ def _part(file: Path) -> Any:
 
 
 def _lyric(event: Any) -> tuple[str, bool] | None:
-    """Text of the first verse under a note, and whether its word goes on."""
+    """Text of the first verse under a note, and whether its word goes on; MIDI files write a hyphen for that."""
     found = next((one for one in event.lyrics if one.text), None)
-    return None if found is None else (found.text, found.syllabic in ("begin", "middle"))
+    if found is None:
+        return None
+    return found.text.rstrip("-"), found.syllabic in ("begin", "middle") or found.text.endswith("-")
 
 
 def _words(lyrics: Iterable[tuple[str, bool] | None]) -> Iterator[str]:

@@ -99,6 +99,8 @@ def problems(options: SingingOptions) -> list[str]:
         if score is not None:
             wrong += faults(score)
             wrong += misfit(pronounce([text])[0], score)
-    except (ValueError, FewstepError) as error:
+    except FewstepError as error:
+        wrong.append(f"{error.what}; {error.todo}")
+    except ValueError as error:
         wrong.append(str(error))
     return wrong
