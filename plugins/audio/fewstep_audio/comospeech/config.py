@@ -8,6 +8,7 @@ from pydantic import model_validator
 
 from fewstep.config import RecipeConfig, Settings, setting
 from fewstep.config.objectives import AnyObjective
+from fewstep_audio.speech.sounding import Sounding
 
 PAPER = "Ye et al. 2023, arXiv:2305.06908"
 PARTIAL = ("pso", "ratio-policy", "scott", "tdm")
@@ -74,11 +75,6 @@ class NoiseConfig(Settings):
         0.02, "cleanest level; the student is the identity there", gt=0, paper="Song et al. 2023 eq. 5"
     )
     highest: float = setting(20.0, "noisiest level; 40 times the data", gt=0)
-    prior: Literal["zero", "mu"] = setting(
-        "zero",
-        "mean of the noise: zero, or the mel that the encoder expects",
-        paper="Popov et al. 2021 Grad-TTS sec. 3.1",
-    )
     mean: float = setting(-0.8, "of ln sigma in teacher training", paper="Karras et al. 2022 table 1")
     std: float = setting(1.4, "of ln sigma in teacher training", gt=0, paper="Karras et al. 2022 table 1")
 
@@ -91,12 +87,22 @@ class NoiseConfig(Settings):
         return self
 
 
-class CoMoSpeechConfig(RecipeConfig):
+class PriorConfig(NoiseConfig):
+    """Levels of noise, and its mean."""
+
+    prior: Literal["zero", "mu"] = setting(
+        "zero",
+        "mean of the noise: zero, or the mel that the encoder expects",
+        paper="Popov et al. 2021 Grad-TTS sec. 3.1",
+    )
+
+
+class CoMoSpeechConfig(Sounding, RecipeConfig):
     """One-step speech by consistency distillation."""
 
     speech: SpeechConfig = setting(SpeechConfig(), "the corpus")
     network: NetworkConfig = setting(NetworkConfig(), "size of the denoiser")
-    noise: NoiseConfig = setting(NoiseConfig(), "levels of noise")
+    noise: PriorConfig = setting(PriorConfig(), "levels of noise, and its mean")
     batch: int = setting(8, "crops per update", unit="crops", ge=1)
     crop: int = setting(64, "length of a crop", unit="frames of 11.6 ms", ge=8)
     teacher_updates: int = setting(900, "updates of the teacher", unit="updates", ge=1)
