@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +15,14 @@ from torch import Tensor
 from fewstep.objectives.tangent import Difference, forward
 from fewstep.processes import edm
 from fewstep.protocol import Batch, Cond, Denoiser, Drawn, Key, Step
-from fewstep_audio.comospeech.network import MelNetwork
+from fewstep_audio.comospeech.network import FrameEncoder, MelNetwork
 from fewstep_audio.metrics.spectrogram import detail, distance, spread
 from fewstep_audio.panels import speech_panel
 from fewstep_audio.sound.files import mel_picture, wav_bytes, write_wavs
 from fewstep_audio.sound.mel import MelContract, Scale
 from fewstep_audio.sound.vocoder import GriffinLim
 from fewstep_audio.speech.durations import DurationFit, Durations
-from fewstep_audio.speech.layout import conditioned, laid_out
+from fewstep_audio.speech.layout import conditioned, laid_out, speakers
 from fewstep_audio.speech.phones import Pronunciation
 
 CONTRACT = MelContract()
@@ -97,6 +98,30 @@ def test_scale_travels_with_the_weights() -> None:
     fresh = MelNetwork(80, 16, (1, 2)).double()
     fresh.load_state_dict(network().state_dict())
     assert float(fresh.scale.restored(torch.zeros(80, 1))[0]) == -5.0
+
+
+def test_a_voice_that_is_told_moves_every_frame_alike_and_one_that_is_not_nothing() -> None:
+    cond = spoken().cond
+    by = [
+        replace(cond, data={**cond.data, **speakers(names, ("m", "f"))}) for names in (("m", "m"), ("m", "f"))
+    ]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        told, hidden = FrameEncoder(16, voices=2), FrameEncoder(16)
+        durations = Durations(16, voices=2)
+    moved = (told(by[1], torch.float32) - told(by[0], torch.float32)).detach()
+    assert float(moved[0].abs().max()) == 0
+    torch.testing.assert_close(moved[1], moved[1, :, :1].expand_as(moved[1]), atol=1e-5, rtol=0)
+    assert float(moved[1].abs().min()) > 0
+    longer = durations(by[1]) - durations(by[0])
+    torch.testing.assert_close(longer[1], longer[1, :1].expand(4), atol=1e-5, rtol=0)
+    assert torch.equal(hidden(by[0], torch.float32), hidden(by[1], torch.float32))
+    assert speakers(("m", "f"), ()) == {}
+
+
+def test_a_network_that_expects_no_mel_says_so() -> None:
+    with pytest.raises(ValueError, match="predicts=True"):
+        network().mu(doubled(spoken().cond), torch.float64)
 
 
 def test_durations_ignore_padding_and_are_at_least_one_frame() -> None:
