@@ -62,7 +62,9 @@ def test_a_student_calls_its_network_once_and_the_report_shows_every_singer(made
     assert "sung by WORLD, resynthesized" in page
 
 
-def test_notes_on_the_command_line_decide_how_long_a_song_is(made: tuple[Plan, Shelf], tmp_path: Path) -> None:
+def test_notes_on_the_command_line_decide_how_long_a_song_is(
+    made: tuple[Plan, Shelf], tmp_path: Path
+) -> None:
     plan, shelf = made
     options = asked(plan, text="the river runs", notes="C4:1 D4:1 E4:2 C4:2", tempo="120")
     batch = plan.product.request(options, 2, Key(2))
@@ -91,7 +93,10 @@ def test_words_without_notes_get_a_tune_of_their_own_for_every_sample(made: tupl
             {"text": "the river runs", "notes": "C4 H4 C7"},
             ["'H4' is no note", "trained range G3 to D5: C7", "4 syllables for 3 notes", "ðə ɹɪ vɚ ɹʌnz"],
         ),
-        ({"score": "nowhere.xml", "notes": "C4", "voice": "x"}, ["not both", "is not there", "hides its voices|hidden"]),
+        (
+            {"score": "nowhere.xml", "notes": "C4", "voice": "x"},
+            ["not both", "is not there", "hides its voices|hidden"],
+        ),
         ({"text": "", "notes": "C4"}, ["nothing to say"]),
         ({"tempo": "5"}, ["greater than or equal to 20"]),
         ({"text": "la", "notes": "C4:40"}, ["C4 lasts 24 s"]),

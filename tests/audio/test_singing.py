@@ -97,7 +97,7 @@ def test_a_line_puts_syllables_under_notes_and_repeats_a_slurred_vowel(river: Pr
 
 
 def test_too_few_notes_are_refused_and_the_syllables_shown(river: Pronunciation) -> None:
-    with pytest.raises(ValueError, match="4 syllables for 3 notes .*: ðə ɹɪ vɚ ɹʌnz"):
+    with pytest.raises(ValueError, match=r"4 syllables for 3 notes .*: ðə ɹɪ vɚ ɹʌnz"):
         written(river, score("C4 D4 E4"), CONTRACT)
 
 
@@ -171,7 +171,9 @@ def test_manners_differ_from_key_to_key_and_stay_human() -> None:
 # -------------------------------------------------------------------------------------------------------- songs
 
 
-def test_a_song_has_as_many_frames_as_its_line_and_neither_clips_nor_whispers(songs: tuple[Song, ...]) -> None:
+def test_a_song_has_as_many_frames_as_its_line_and_neither_clips_nor_whispers(
+    songs: tuple[Song, ...],
+) -> None:
     for song in songs:
         assert song.mel.shape == (80, int(song.frames.sum()))
         assert float((log_mel(song.sound, CONTRACT) - song.mel).abs().mean()) < 0.01
