@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from fewstep.plugins import RecipeSpec, hookimpl
+from fewstep.plugins import CommandSpec, RecipeSpec, hookimpl
 from fewstep_audio.comospeech import spec as comospeech
 from fewstep_audio.comosvc import spec as comosvc
+from fewstep_audio.pipelines import spec as pipelines
 from fewstep_audio.prodiff import spec as prodiff
 from fewstep_audio.style_diffusion import spec as style_diffusion
 
@@ -22,4 +23,16 @@ def fewstep_recipes() -> Iterable[RecipeSpec]:
     yield comospeech.RECIPE
     yield comosvc.RECIPE
     yield prodiff.RECIPE
+    yield pipelines.RECIPE
     yield style_diffusion.RECIPE
+
+
+@hookimpl
+def fewstep_commands() -> Iterable[CommandSpec]:
+    """Commands of this plugin."""
+    yield CommandSpec(
+        name="audio/listen",
+        summary="Words, voices, quality and melody of a run's speech or of recordings",
+        target="fewstep_audio.listen:listen",
+        extra="listening",
+    )
