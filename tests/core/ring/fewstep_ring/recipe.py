@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,12 +29,14 @@ from fewstep.protocol import (
     Metric,
     Optim,
     Panel,
+    Piece,
     Plan,
     Product,
     Score,
     Shelf,
     Site,
     Stage,
+    Stream,
 )
 from fewstep.runs import bootstrap, media
 from fewstep.samplers import (
@@ -150,7 +152,14 @@ def product() -> Product:
         metrics=[Metric("radius error", "lower", radius_error, description="mean distance from the circle")],
         panels=[Panel("Points", points), Panel("Media", players)],
         samples=128,
+        stream=Stream("text/plain", ".txt", RingOptions, pieces),
     )
+
+
+def pieces(options: RingOptions, draw: Callable[[Batch, Key], Tensor], key: Key) -> Iterator[Piece]:
+    for number in range(3):
+        x = draw(request(options, 2, key.at("request", number)), key.at("draw", number))
+        yield Piece(f"{options.name} {x.norm(dim=1).tolist()}\n".encode(), f"pair {number + 1}")
 
 
 def request(options: RingOptions, number: int, key: Key) -> Batch:
