@@ -92,8 +92,10 @@ class StyleAutoencoder(nn.Module):
         return Scale(self.mel_mean, self.mel_std, 1.0)
 
     def hidden(self, cond: Cond) -> tuple[Tensor, Tensor]:
-        """(B, P, C) of the text, and (B, P) which phones are real."""
+        """(B, P, C) of the text, and (B, P) which phones are real; a condition may bring the first along."""
         phones = cond.data["phones"]
+        if "text" in cond.data:
+            return cond.data["text"], phones > 0
         return self.text(phones, cond.data["stress"]).transpose(1, 2), phones > 0
 
     def voice(self, mel: Tensor) -> Tensor:
@@ -257,8 +259,8 @@ class Book(nn.Module):
 class Perception(nn.Module):
     """What the frozen decoders see in a code: layers and heads of P, and a mel of M on an even layout.
 
-    The layout has ``EVEN`` frames for every phone whatever their durations, so that two codes can be compared frame by
-    frame, and durations reach M with their gradient.
+    The layout has ``EVEN`` frames for every phone whatever its duration, so that two codes can be compared frame by
+    frame; M is told durations, and passes their gradient on.
 
     Args:
         autoencoder: frozen.
@@ -266,7 +268,7 @@ class Perception(nn.Module):
         std: (K + 1, D) of the codes.
     """
 
-    EVEN = 2
+    EVEN = 1
 
     def __init__(self, autoencoder: StyleAutoencoder, mean: Tensor, std: Tensor) -> None:
         """Look through it."""

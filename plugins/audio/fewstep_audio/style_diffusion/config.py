@@ -71,7 +71,7 @@ class NetworkConfig(Settings):
     channels: int = setting(64, "of text encoder, prosody networks and denoiser", ge=8, le=1024)
     blocks: int = setting(3, "transformer blocks of the denoiser", ge=1, le=24)
     heads: int = setting(4, "of attention", ge=1, le=16)
-    acoustic: int = setting(96, "channels of the acoustic decoder", ge=8, le=1024)
+    acoustic: int = setting(80, "channels of the acoustic decoder", ge=8, le=1024)
 
     @model_validator(mode="after")
     def _divisible(self) -> Self:
@@ -86,12 +86,15 @@ class StyleDiffusionConfig(RecipeConfig):
     speech: SpeechConfig = setting(SpeechConfig(), "the corpus")
     codes: CodeConfig = setting(CodeConfig(), "what is sampled")
     network: NetworkConfig = setting(NetworkConfig(), "sizes")
-    decoder_updates: int = setting(800, "updates of autoencoder and acoustic decoder", unit="updates", ge=1)
+    decoder_updates: int = setting(700, "updates of autoencoder and acoustic decoder", unit="updates", ge=1)
     decoder_batch: int = setting(24, "utterances per update of them", unit="utterances", ge=2)
     decoder_lr: float = setting(2e-3, "AdamW's learning rate for them", gt=0)
-    teacher_updates: int = setting(1500, "updates of the teacher", unit="updates", ge=1)
+    teacher_updates: int = setting(1200, "updates of the teacher", unit="updates", ge=1)
     teacher_batch: int = setting(128, "codes per update of the teacher", unit="codes", ge=1)
     teacher_lr: float = setting(2e-3, "AdamW's learning rate for the teacher", gt=0)
+    teacher_steps: int = setting(
+        32, "DDIM steps of the teacher as it is compared", unit="steps", ge=1, le=1000
+    )
     drop: float = setting(
         0.15, "share of training codes whose prompt is hidden, for guidance", ge=0, le=1, paper=PAPER
     )
@@ -114,7 +117,7 @@ class StyleDiffusionConfig(RecipeConfig):
         paper=PAPER,
     )
     steps: int = setting(1, "network calls of the student", unit="calls", ge=1, le=100)
-    updates: int = setting(800, "updates of the student", unit="updates", ge=1)
+    updates: int = setting(700, "updates of the student", unit="updates", ge=1)
     batch: int = setting(64, "codes per update of the student", unit="codes", ge=1)
     lr: float = setting(2e-3, "AdamW's learning rate for the student and a fake, if any", gt=0)
     average: float = setting(0.99, "decay of the averages that are kept", ge=0, lt=1)

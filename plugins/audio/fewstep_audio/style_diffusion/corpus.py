@@ -109,11 +109,10 @@ class Take:
 
 @dataclass(frozen=True)
 class Takes:
-    """Training takes, and those of the evaluation: groups of ``draws`` rows of one sentence and one unheard voice."""
+    """Training takes, and those of the evaluation: one sentence and one unheard voice after another."""
 
     training: tuple[Take, ...]
     testing: tuple[Take, ...]
-    draws: int
 
     @property
     def scale(self) -> Scale:
@@ -134,11 +133,12 @@ def load_takes(cast: Cast, contract: MelContract, cache: Path) -> Takes:
     Raises:
         FewstepError: espeak-ng is not there or refuses a voice.
     """
-    training = _takes(cast.training(), contract, cache)
-    return Takes(tuple(training), tuple(_takes(cast.testing(), contract, cache)), cast.draws)
+    training, testing = (_takes(requests, contract, cache) for requests in (cast.training(), cast.testing()))
+    return Takes(tuple(training), tuple(testing))
 
 
 def _takes(requests: Sequence[Request], contract: MelContract, cache: Path) -> list[Take]:
+    """One for each request, without those in which no pitch was found: creaky ends of low voices."""
     utterances = spoken(requests, contract, cache)
     told = [FORMAT, [asdict(request) for request in requests], asdict(contract), LEVEL, QUARTER_TONES]
     make: Callable[[], dict[str, np.ndarray]] = partial(_measured, utterances, contract)
@@ -153,6 +153,7 @@ def _takes(requests: Sequence[Request], contract: MelContract, cache: Path) -> l
             log_mel(leveled(one.sound), contract),
         )
         for number, one in enumerate(utterances)
+        if np.isfinite(prosody[str(number)]).all()
     ]
 
 

@@ -190,6 +190,7 @@ class CodeSource:
         """Encode everything once."""
         self.tables, self.size = tables, size
         self.codes, self.voices = encoded(tables, autoencoder)
+        self.cond = told_text(tables.cond, autoencoder)
         self.mean, self.std = self.codes.mean(0), self.codes.std(0).clamp(min=1e-2)
         self.states = (self.codes - self.mean) / self.std
 
@@ -198,7 +199,7 @@ class CodeSource:
         count, here = key.share(self.size), key.at("codes", index)
         row = here.at("take").integers((count,), len(self.codes))
         other = self.tables.fellows[row, here.at("fellow").integers((count,), self.tables.fellows.shape[1])]
-        cond = prompted(rows_of(self.tables.cond, row), self.voices[other])
+        cond = prompted(rows_of(self.cond, row), self.voices[other])
         return Batch(self.states[row], self.states[row], cond)
 
 
@@ -210,6 +211,12 @@ def encoded(tables: Tables, autoencoder: nn.Module) -> tuple[Tensor, Tensor]:
         places = torch.arange(len(voices)).split(CHUNK)
         prosody = [auto.encoded(tables.prosody[part], rows_of(tables.cond, part)) for part in places]
     return torch.cat([torch.cat(prosody), voices[:, None]], 1), voices
+
+
+def told_text(cond: Cond, autoencoder: StyleAutoencoder) -> Cond:
+    """The condition with its text encoded."""
+    with torch.no_grad():
+        return Cond({**cond.data, "text": autoencoder.hidden(cond)[0]}, cond.mask)
 
 
 def rows_of(cond: Cond, row: Tensor) -> Cond:

@@ -12,13 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from fewstep.protocol import Cond
-from fewstep_audio.speech.durations import PhoneEncoder
 from fewstep_audio.style_diffusion.autoencoder import places
 from fewstep_audio.style_diffusion.blocks import Block, sinusoids, zeroed
 
 
 class StyleNetwork(nn.Module):
     """Noisy code, time, text and prompt to the raw prediction; carries the scale of its codes.
+
+    The text (B, P, C) is what the autoencoder's encoder made of the phones.
 
     Args:
         tokens: L.
@@ -43,7 +44,6 @@ class StyleNetwork(nn.Module):
         """The output begins as a linear function of the noisy code, which a narrow trunk would have to carry."""
         super().__init__()
         self.channels = channels
-        self.phones = PhoneEncoder(channels)
         self.inner = nn.Linear(size, channels)
         self.place = nn.Parameter(torch.randn(tokens, channels) / channels**0.5)
         self.time = nn.Sequential(nn.Linear(channels, channels), nn.SiLU(), nn.Linear(channels, channels))
@@ -67,7 +67,7 @@ class StyleNetwork(nn.Module):
         return frozenset(name for name, module in named.items() if module is not None)
 
     def copied(self, lands: bool) -> StyleNetwork:
-        """A copy that may learn and is told the guidance, and if it ``lands`` where: at first it does the same everywhere."""
+        """A copy that may learn, is told the guidance and, if it ``lands``, where; at first it does the same everywhere."""
         copy = deepcopy(self).requires_grad_(True).train()
         if copy.scale is None:
             copy.scale = self.embedding()
@@ -92,10 +92,10 @@ class StyleNetwork(nn.Module):
         to: Tensor | None = None,
         guidance: Tensor | None = None,
     ) -> Tensor:
-        """(B, L, D), (B,) log signal-to-noise ratio, phones and prompt -> (B, L, D)."""
+        """(B, L, D), (B,) log signal-to-noise ratio, text and prompt -> (B, L, D)."""
         told = cond.data
         real = told["phones"] > 0
-        hidden = self.phones(told["phones"], told["stress"]).transpose(1, 2) + places(real, self.channels)
+        hidden = told["text"] + places(real, self.channels)
         prompt = torch.cat([told["prompt"], told["told"][:, None]], -1).to(x.dtype)
         moment = self.time(sinusoids(time, self.channels)) + self.prompt(prompt)
         if self.scale is not None and guidance is not None:

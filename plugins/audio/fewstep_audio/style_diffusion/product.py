@@ -31,7 +31,7 @@ from fewstep_audio.speech.phones import check_text, pronounce
 from fewstep_audio.style_diffusion.autoencoder import StyleAutoencoder
 from fewstep_audio.style_diffusion.config import StyleDiffusionConfig
 from fewstep_audio.style_diffusion.corpus import Takes, leveled
-from fewstep_audio.style_diffusion.fit import Tables, prompted
+from fewstep_audio.style_diffusion.fit import Tables, prompted, told_text
 from fewstep_audio.style_diffusion.measure import pitch_correlation, prompt_match, prosody_error, rate_spread
 from fewstep_audio.style_diffusion.network import unprompted
 from fewstep_audio.style_diffusion.panel import style_panel
@@ -84,8 +84,9 @@ class Stage:
         takes = self.takes()
         shown = takes.testing[:count]
         tables = Tables.of(shown)
-        group = torch.arange(len(shown)) // takes.draws
-        voices = [shown[i].voice for i in range(0, len(shown), takes.draws)]
+        cast = list(dict.fromkeys((take.text, take.voice) for take in shown))
+        group = torch.tensor([cast.index((take.text, take.voice)) for take in shown])
+        voices = [voice for _, voice in cast]
         truth = {
             "prosody": tables.prosody,
             "frames": tables.frames,
@@ -200,7 +201,8 @@ def heard(batch: Batch, auto: StyleAutoencoder, scale: float | None) -> Batch:
     voices = torch.cat([auto.voice(mel[None]) for mel in batch.extra["prompts"]])
     guidance = batch.extra["guidance"]
     extra = {**batch.extra, "guidance": guidance if scale is None else torch.full_like(guidance, scale)}
-    return replace(batch, cond=prompted(batch.cond, voices[batch.extra["group"]]), extra=extra)
+    cond = prompted(told_text(batch.cond, auto), voices[batch.extra["group"]])
+    return replace(batch, cond=cond, extra=extra)
 
 
 def guided(model: Any, scale: Tensor) -> Any:

@@ -9,33 +9,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fewstep.errors import FewstepError
-
 PITCH, ENERGY, DURATION = range(3)
 """Columns of a prosody (..., P, 3): ln of pitch in Hz, ln of energy, ln(1 + frames)."""
 
 
 def phone_prosody(pitch: Tensor, energy: Tensor, frames: Tensor) -> Tensor:
-    """(T,) Hz with 0 where unvoiced, (T,) energy, (P,) frames -> (P, 3).
-
-    Raises:
-        FewstepError: if nothing is voiced.
-    """
+    """(T,) Hz with 0 where unvoiced, (T,) energy, (P,) frames -> (P, 3); pitch is not a number if nothing is voiced."""
     tracks = torch.stack([continuous(pitch), energy.clamp(min=1e-5).log()], 1)
     return torch.cat([by_phone(tracks, frames), torch.log1p(frames.float())[:, None]], 1)
 
 
 def continuous(pitch: Tensor) -> Tensor:
-    """(T,) ln Hz, straight through unvoiced frames and level at the ends.
-
-    Raises:
-        FewstepError: if nothing is voiced.
-    """
+    """(T,) ln Hz, straight through unvoiced frames and level at the ends; not a number if nothing is voiced."""
     voiced = np.flatnonzero(pitch.numpy() > 0)
     if not len(voiced):
-        raise FewstepError(
-            "an utterance has no pitch", "speech that is voiced somewhere", "leave out voices that whisper"
-        )
+        return torch.full((len(pitch),), torch.nan)
     heard = np.log(pitch.numpy()[voiced].astype(np.float64))
     return torch.from_numpy(np.interp(np.arange(len(pitch)), voiced, heard)).float()
 

@@ -57,8 +57,8 @@ from fewstep_audio.style_diffusion.network import StyleNetwork, unprompted
 from fewstep_audio.style_diffusion.product import Stage as Footing
 from fewstep_audio.style_diffusion.product import speaking, style_product
 
-CROP = 96
-"""Frames of the crops that decoder and speaker encoder learn from; about a second."""
+CROP = 64
+"""Frames of the crops that decoder and speaker encoder learn from; three quarters of a second."""
 
 SCALES = (0.0, 1.0, 6.0)
 """Guidance scales of the contenders that show what the knob does."""
@@ -250,7 +250,7 @@ def _denoiser(config: StyleDiffusionConfig, process: Gaussian, source: CodeSourc
 def _product(config: StyleDiffusionConfig, takes: Callable[[], Takes], cache: Path) -> Product:
     knob = {f"guidance_{scale:g}": speaking(student_sampler(), scale) for scale in SCALES}
     contenders: dict[str, Sampler] = {
-        "teacher": speaking(solver_sampler("teacher", ddim, 32)),
+        "teacher": speaking(solver_sampler("teacher", ddim, config.teacher_steps)),
         "student": speaking(student_sampler()),
         "teacher_1step": speaking(one_call_sampler("teacher")),
         **knob,

@@ -14,6 +14,7 @@ SMOKE = {
     "decoder_updates": 150,
     "teacher_updates": 300,
     "objective.steps": 8,
+    "teacher_steps": 8,
     "pairs": 1024,
     "updates": 150,
 }
