@@ -40,6 +40,8 @@ def ditto(
     embed: Annotated[
         str, typer.Option(help="module:attribute of that embedding: log-mel (B, M, T) to (B, E).")
     ] = "fewstep_audio.ditto2.embeddings:timbre",
+    text: Annotated[str, typer.Option(help="Words that the music should fit; needs --clap.")] = "",
+    clap: Annotated[str, typer.Option(help="Folder of a CLAP model that understands them.")] = "",
     weight: Annotated[str, typer.Option(help="'intensity=2 melody=0.5'; 1 where nothing is said.")] = "",
     seconds: Annotated[float, typer.Option(help="Length, or a loop's bridge; 0 = as asked.")] = 0.0,
     through: Annotated[
@@ -74,7 +76,7 @@ def ditto(
     request = Request(
         inpaint if any(inpaint) else None,
         outpaint if any(outpaint) else None,
-        *(loop, intensity, melody, structure, like, embed, weight, seconds),
+        *(loop, intensity, melody, structure, like, embed, text, clap, weight, seconds),
     )
     search = Search(iterations, lr, patience, prior)
     tell = _silent if as_json else partial(typer.echo, err=True)

@@ -7,9 +7,11 @@ is DITTO. What is found is decoded by several deterministic steps: fresh noise o
 from __future__ import annotations
 
 import itertools
+import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import torch
@@ -75,7 +77,11 @@ def optimise(
     search: Search,
     progress: Progress | None = None,
 ) -> Found:
-    """Adam on the noise of all rows at once; each row keeps its best.
+    """Adam on the cosine transform of the noise, all rows at once; each row keeps its best.
+
+    Adam moves every coordinate by its rate. Frame by frame that would move the mean of all D coordinates by rate * sqrt(D)
+    of its standard deviations at every step, to noise that no sampler has seen; as a wave, the mean is one coordinate
+    among others. An orthonormal transform of standard normal noise is standard normal noise.
 
     Args:
         surrogate: from noise to samples.
@@ -85,13 +91,14 @@ def optimise(
         progress: told after every iteration.
     """
     begun = time.perf_counter()
-    z = noise.detach().clone().requires_grad_(True)
+    waves = cosines_of(noise)
+    z = turned(noise.detach(), waves).requires_grad_(True)
     adam = torch.optim.Adam([z], lr=search.lr)
-    best, kept = torch.full((len(z),), torch.inf), z.detach().clone()
+    best, kept = torch.full((len(z),), torch.inf, device=z.device), z.detach().clone()
     losses, stale = [], 0
     with torch.enable_grad():
         for iteration in range(search.iterations + 1):
-            now = loss(surrogate(z))
+            now = loss(surrogate(turned_back(z, waves)))
             losses.append(now.detach())
             better = now.detach() < best
             kept[better], best = z.detach()[better], torch.minimum(best, now.detach())
@@ -107,7 +114,34 @@ def optimise(
             total = now.sum() + search.prior * (energy(z) - 1).square().sum()
             (z.grad,) = torch.autograd.grad(total, [z])
             adam.step()
-    return Found(kept, torch.stack(losses), time.perf_counter() - begun)
+    return Found(turned_back(kept, waves), torch.stack(losses), time.perf_counter() - begun)
+
+
+def cosines_of(like: Tensor) -> tuple[Tensor, ...]:
+    """An orthonormal cosine transform (N, N) for each dimension of an event."""
+    return tuple(_cosines(size).to(like) for size in like.shape[1:])
+
+
+@lru_cache(maxsize=8)
+def _cosines(size: int) -> Tensor:
+    place = torch.arange(size, dtype=torch.float64)
+    rows = math.sqrt(2 / size) * torch.cos(math.pi / size * place[:, None] * (place + 0.5))
+    rows[0] /= math.sqrt(2)
+    return rows
+
+
+def turned(noise: Tensor, waves: Sequence[Tensor]) -> Tensor:
+    """(B, ...) in waves along every dimension."""
+    for (
+        rows
+    ) in waves:  # each product puts the dimension that it turns last, so that all come back to their place
+        noise = (noise.movedim(1, -1)) @ rows.T
+    return noise
+
+
+def turned_back(noise: Tensor, waves: Sequence[Tensor]) -> Tensor:
+    """The inverse of :func:`turned`."""
+    return turned(noise, [rows.T for rows in waves])
 
 
 def energy(noise: Tensor) -> Tensor:
@@ -123,7 +157,7 @@ def through_student(student: FewStep, batch: Batch) -> Surrogate:
 def through_teacher(teacher: Denoiser, batch: Batch, calls: int) -> Surrogate:
     """``calls`` calls of the teacher: DDIM steps, and a clean estimate at the end. One is the undistilled teacher.
 
-    Every step is recomputed on the way back, so that memory does not grow with their number (Chen et al. 2016).
+    Every step but the last is recomputed on the way back, so that memory does not grow with their number (Chen et al. 2016).
     """
     process: Any = teacher.process.on(batch.mask)
     times = process.grid(calls)[:-1]
@@ -136,13 +170,9 @@ def through_teacher(teacher: Denoiser, batch: Batch, calls: int) -> Surrogate:
         x = process.corrupt(None, z, times[0].expand(len(z)))
         for now, then in itertools.pairwise(times):
             x = checkpoint(step, x, now.expand(len(z)), then.expand(len(z)), use_reentrant=False)
-        return checkpoint(_clean, teacher, x, times[-1].expand(len(z)), batch, use_reentrant=False)
+        return teacher(x, times[-1].expand(len(z)), batch.cond).x0
 
     return sample
-
-
-def _clean(teacher: Denoiser, x: Tensor, now: Tensor, batch: Batch) -> Tensor:
-    return teacher(x, now, batch.cond).x0
 
 
 def decoded(student: FewStep, batch: Batch, noise: Tensor, steps: int) -> Tensor:

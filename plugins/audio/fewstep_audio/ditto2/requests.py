@@ -14,6 +14,7 @@ from torch import Tensor
 from fewstep.errors import FewstepError
 from fewstep.plugins import resolve
 from fewstep_audio.ditto2.controls import Adherence, Control, Intensity, Known, Melody, Structure, ramp
+from fewstep_audio.ditto2.embeddings import Clap
 from fewstep_audio.music.corpus import MUSIC
 from fewstep_audio.music.notes import Tune, melody, pitch_class, roll
 from fewstep_audio.music.scores import MIDI, XML, read_score, spoken_notes
@@ -45,6 +46,8 @@ class Request:
         structure: "ABA".
         like: a sound whose embedding is approached.
         embed: "module:attribute" of that embedding, differentiable, (B, M, T) log-mel to (B, E).
+        text: words whose embedding is approached instead.
+        clap: folder of the CLAP model that understands them.
         weights: "intensity=2 melody=0.5"; 1 where nothing is said.
         seconds: length of the music, or of a loop's bridge; 0 = as long as the controls ask.
     """
@@ -57,6 +60,8 @@ class Request:
     structure: str = ""
     like: str = ""
     embed: str = TIMBRE
+    text: str = ""
+    clap: str = ""
     weights: str = ""
     seconds: float = 0.0
 
@@ -126,11 +131,11 @@ def understood(request: Request, scale: Scale) -> Job:
     sections = (
         problems.attempt("structure", lambda: _sections(request.structure)) if request.structure else None
     )
-    adherence = problems.attempt("like", lambda: _adherence(request)) if request.like else None
+    adherence = _adherence(request, problems)
     weights = problems.attempt("weight", lambda: _weights(request.weights))
     canvas = _canvas(request, scale, tune, problems)
     asked = (request.inpaint, request.outpaint, request.loop, request.intensity, request.melody)
-    if not any((*asked, request.structure, request.like)):
+    if not any((*asked, request.structure, request.like, request.text)):
         problems.lines.append(
             "nothing is asked: give --inpaint, --outpaint, --loop, --intensity, --melody, ..."
         )
@@ -304,7 +309,25 @@ def _weights(text: str) -> dict[str, float]:
     return found
 
 
-def _adherence(request: Request) -> Control:
+def _adherence(request: Request, problems: Problems) -> Control | None:
+    """Closeness to a sound or to a text."""
+    if request.like and request.text:
+        problems.lines.append("--like and --text cannot be asked at once")
+    elif request.text:
+        return problems.attempt("text", lambda: _words(request))
+    elif request.like:
+        return problems.attempt("like", lambda: _alike(request))
+    return None
+
+
+def _words(request: Request) -> Control:
+    if not request.clap:
+        raise ValueError("a text needs --clap, the folder of a CLAP model")
+    clap = Clap(request.clap)
+    return Adherence(clap, clap.text(request.text))
+
+
+def _alike(request: Request) -> Control:
     try:
         embed = resolve(request.embed)
     except (ImportError, AttributeError) as error:

@@ -32,7 +32,7 @@ bands fewer (0.79).
 
 FORMAT = 1
 """Raised when the meaning of the cached arrays changes."""
-SOFTEST, LOUDEST = 30, 115
+SOFTEST, LOUDEST = 45, 115
 """Range of the dynamics, as velocities of MIDI."""
 SWELL = 3.0
 """Seconds between two levels of the dynamics."""
