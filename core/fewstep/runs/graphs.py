@@ -62,8 +62,13 @@ def _program(graph: Graph) -> torch.export.ExportedProgram:
     )
     with torch.no_grad(), _quiet():
         return torch.export.export(
-            _Ordered(graph.module), tuple(given[0]), dynamic_shapes={"given": free}, strict=False
+            _Ordered(graph.module), _largest(graph), dynamic_shapes={"given": free}, strict=False
         )
+
+
+def _largest(graph: Graph) -> tuple[Tensor, ...]:
+    """The example to trace: an axis of length 1 would be taken for one that is always so."""
+    return tuple(max((inputs for inputs, _ in graph.examples), key=lambda xs: sum(x.numel() for x in xs)))
 
 
 class _Ordered(torch.nn.Module):
@@ -96,7 +101,7 @@ def _write_onnx(graph: Graph, file: Path) -> None:
     with _quiet():
         torch.onnx.export(
             program,
-            tuple(graph.examples[0][0]),
+            _largest(graph),
             file,
             dynamo=True,
             external_data=False,

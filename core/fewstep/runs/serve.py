@@ -244,7 +244,7 @@ def _problems(given: Mapping[str, Any], run: Run) -> list[tuple[str, str]]:
     for name, low, high in (("seed", 0, 2**31), ("steps", 1, 1000), ("num", 1, MOST)):
         try:
             value = _whole(given.get(name))
-        except ValueError:
+        except (TypeError, ValueError):
             wrong.append((name, f"a whole number is expected, got {given.get(name)!r}"))
             continue
         if value is not None and not low <= value <= high:

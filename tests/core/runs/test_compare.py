@@ -1,0 +1,112 @@
+"""Runs side by side: the same questions, the same noise, what differs, and what cannot be compared."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+import fewstep
+from fewstep.errors import FewstepError
+from fewstep.protocol import Batch, Drawn, Panel
+from fewstep.runs import Run
+from fewstep.runs.compare import Comparison, check, compare, render, write
+from fewstep.runs.folder import RunFolder
+
+pytestmark = pytest.mark.usefixtures("ring")
+
+
+@pytest.fixture(scope="module")
+def two(ring: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
+    out = tmp_path_factory.mktemp("runs")
+    tiny = {"profile": "tiny", "out": out, "quiet": True}
+    return [fewstep.run("ring/points", **tiny), fewstep.run("ring/other", seed=1, width=16, **tiny)]
+
+
+@pytest.fixture(scope="module")
+def compared(two: list[Run]) -> Comparison:
+    return compare(two)
+
+
+def test_all_answer_the_same_items_from_the_same_noise(compared: Comparison) -> None:
+    first, second = (one.evaluation.drawn["student"] for one in compared.runs)
+    assert torch.equal(first.batch.x, second.batch.x)
+    assert torch.equal(first.path[0].x, second.path[0].x)
+    assert compared.same_items
+
+
+def test_other_items_are_cautioned_against(compared: Comparison) -> None:
+    one, two = compared.runs
+    moved = {n: replace(d, batch=Batch(d.batch.like, d.batch.x + 1)) for n, d in two.evaluation.drawn.items()}
+    other = Comparison((one, replace(two, evaluation=replace(two.evaluation, drawn=moved))))
+    assert not other.same_items
+    assert "do not share their held-out items" in render(other)
+    assert "do not share their held-out items" not in render(compared)
+
+
+def test_the_table_names_every_contender_of_every_run(compared: Comparison) -> None:
+    assert compared.head == ["run", "contender", "calls", "seconds", "radius error ↓"]
+    names = [(row[0], row[1], row[2]) for row in compared.rows]
+    every = [("student", "1"), ("teacher", "19"), ("teacher_1step", "1")]
+    assert names == [(letter, *rest) for letter in "AB" for rest in every]
+    assert all("[" in row[-1] for row in compared.rows)
+
+
+def test_only_settings_that_differ_are_listed(compared: Comparison) -> None:
+    assert dict(compared.differences) == {"seed": ["0", "1"], "width": ["64", "16"]}
+
+
+def test_the_page_is_one_file_with_the_pictures_of_both(compared: Comparison, tmp_path: Path) -> None:
+    page = write(compared, tmp_path / "deep" / "both.html").read_text()
+    assert [file.name for file in (tmp_path / "deep").iterdir()] == ["both.html"]
+    for label in ("A student", "A teacher", "B student", "B teacher"):
+        assert f'alt="points of {label}"' in page
+    assert "teacher_1step" in page
+    assert not re.search(r'(?:src|href)="(?!data:|#)', page)
+    assert page.count('<svg class="chart"') == 2
+
+
+def test_a_metric_that_one_run_lacks_is_left_open(compared: Comparison) -> None:
+    one, two = compared.runs
+    rows = tuple(replace(row, scores={}) for row in two.evaluation.rows)
+    found = Comparison((one, replace(two, evaluation=replace(two.evaluation, rows=rows)))).rows
+    assert [row[-1] for row in found if row[0] == "B"] == ["–"] * 3
+
+
+def test_a_panel_that_fails_costs_nothing_else(compared: Comparison) -> None:
+    def broken(drawn: Mapping[str, Drawn]) -> str:
+        raise KeyError("student")
+
+    one, *rest = compared.runs
+    plan = replace(one.run.plan, product=replace(one.run.product, panels=[Panel("Broken", broken)]))
+    page = render(Comparison((replace(one, run=Run(one.run.files, one.run.setup, plan)), *rest)))
+    assert "This panel could not be drawn: KeyError" in page
+    assert "points of B student" in page
+
+
+def test_what_has_nothing_in_common_is_refused_before_it_is_opened(tmp_path: Path) -> None:
+    folders = []
+    for name in ("ring/points", "square/points"):
+        folder = RunFolder(tmp_path / name.replace("/", "-"))
+        folder.path.mkdir()
+        folder.note(recipe=name)
+        folders.append(folder)
+    with pytest.raises(
+        FewstepError, match="samples of ring and square have nothing in common: ring-points is"
+    ):
+        check(folders)
+    with pytest.raises(FewstepError, match="one run alone cannot be compared"):
+        check(folders[:1])
+    with pytest.raises(FewstepError, match="ring-points is named twice"):
+        check([folders[0], folders[0]])
+
+
+def test_scripts_get_rows_and_settings(compared: Comparison) -> None:
+    told = json.loads(json.dumps(compared.as_json()))
+    assert [run["letter"] for run in told["runs"]] == ["A", "B"]
+    assert told["settings"]["width"] == ["64", "16"]
