@@ -47,7 +47,9 @@ from fewstep.samplers import (
 )
 from fewstep_audio.comospeech.config import CoMoSpeechConfig
 from fewstep_audio.comospeech.network import FrameEncoder, MelNetwork
-from fewstep_audio.comospeech.prior import PriorFit, around
+from fewstep_audio.comospeech.prior import Around, PriorFit, around
+from fewstep_audio.metrics.choice import check_ears
+from fewstep_audio.sound.choice import vocoder_from
 from fewstep_audio.sound.mel import MelContract
 from fewstep_audio.speech.corpus import Corpus, CorpusSettings, load_corpus
 from fewstep_audio.speech.durations import DurationFit, Durations
@@ -88,6 +90,7 @@ def _given(config: CoMoSpeechConfig) -> bool:
 
 
 def _corpus(config: CoMoSpeechConfig, kept: Path) -> Corpus:
+    check_ears(config.listen)
     told = config.speech
     if told.folder:
         return load_folder(Path(told.folder), told.held_out, MelContract(), kept, config.crop)
@@ -173,6 +176,8 @@ def _teacher(config: CoMoSpeechConfig, process: Gaussian, speech: Corpus, shelf:
             "a denoiser whose net is a fewstep_audio.comospeech.network.MelNetwork",
             "wrap your network so that it takes phones and carries the scale of its mels",
         )
+    if isinstance(found.process, Around):  # a given network took the place of the recipe's, whose mu this still is
+        found.process = around(process, found.net)
     return found
 
 
@@ -211,4 +216,6 @@ def _product(config: CoMoSpeechConfig, corpus: _Load) -> Product:
         config.speech.held_out,
         options=speech_options(config.speech.told),
         told=config.speech.told,
+        vocoder=vocoder_from(config.vocoder),
+        listen=config.listen,
     )
