@@ -34,6 +34,7 @@ from fewstep_audio.pipelines.config import PipelineConfig
 from fewstep_audio.pipelines.folder import write_pipeline
 from fewstep_audio.pipelines.loading import load_pipeline
 from fewstep_audio.pipelines.mels import MelTeacher
+from fewstep_audio.pipelines.network import PipelineNetwork
 from fewstep_audio.pipelines.product import PromptOptions
 from fewstep_audio.pipelines.sounds import encoded, prompts_of, recorded, tones
 from fewstep_audio.pipelines.teachers import PipelineTeacher, load_teacher_pipeline
@@ -290,6 +291,7 @@ def test_many_noisy_steps_from_the_same_noises_are_stable_audios_own(
     times = field.process.grid(6)
     with torch.no_grad():
         *_, end = ancestral(guided, begin, times, batch.cond, key=Key(0))
+    assert end.est is not None
     assert_same(end.est.x0, theirs)  # the state itself keeps a thousandth of noise
 
 
@@ -323,7 +325,7 @@ def test_a_network_that_is_told_a_scale_begins_as_its_teacher_and_a_settled_scal
     field = teacher(kind)
     batch, x = asked(field)
     student = told_student(field, steps=1)
-    plain = Denoiser(field.denoiser.net.copied(told=True), field.process, field.prediction)
+    plain = Denoiser(copied(field), field.process, field.prediction)
     time, scale = at(field.times(2)[1]), torch.full((2,), 4.0)
     with torch.no_grad():
         assert torch.equal(
@@ -331,7 +333,8 @@ def test_a_network_that_is_told_a_scale_begins_as_its_teacher_and_a_settled_scal
         )
         told = student(x, time, batch.cond, guidance=scale).raw
         other = student(x, time, batch.cond, guidance=scale + 1).raw
-        settled = type(student.net)(student.net.settled(4.0), field.ask, field.clock)
+        assert isinstance(student.net, PipelineNetwork)
+        settled = PipelineNetwork(student.net.settled(4.0), field.ask, field.clock)
         alone = Denoiser(settled, field.process, field.prediction)(x, time, batch.cond).raw
     assert torch.allclose(told, alone, atol=1e-5)
     assert not torch.allclose(told, other, atol=1e-3)
@@ -339,11 +342,17 @@ def test_a_network_that_is_told_a_scale_begins_as_its_teacher_and_a_settled_scal
 
 def told_student(field: PipelineTeacher, steps: int) -> FewStep:
     """A student that has learned something, whatever it is, and is told guidance."""
-    net = field.denoiser.net.copied(told=True)
+    net = copied(field)
     with torch.no_grad():
         for name, weight in net.named_parameters():
-            weight += 0.05 * Key(9).at(name).normal(weight)
+            weight.add_(0.05 * Key(9).at(name).normal(weight))
     return FewStep(net.eval(), field.process, field.prediction, field.times(steps), guidance=4.0)
+
+
+def copied(field: PipelineTeacher) -> PipelineNetwork:
+    net = field.denoiser.net
+    assert isinstance(net, PipelineNetwork)
+    return net.copied(told=True)
 
 
 # ---- back into a pipeline

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from fewstep.config.model import TeacherConfig
 from fewstep.errors import FewstepError
+from fewstep.protocol import Cond
 
 
 def load_teacher(config: TeacherConfig, make: Callable[[], nn.Module]) -> nn.Module | None:
@@ -46,7 +47,7 @@ def check_teacher(config: TeacherConfig) -> None:
     if config.kind == "checkpoint":
         read_weights(Path(str(config.path)))
     elif config.kind == "diffusers":
-        _pipeline_part(config)
+        _pipeline(config)
     elif config.kind == "import":
         attribute(str(config.target), "teacher.target")
 
@@ -125,6 +126,12 @@ def _filled(module: nn.Module, path: Path) -> nn.Module:
     return module
 
 
+def _pipeline(config: TeacherConfig) -> None:
+    """A whole pipeline will do for a recipe that knows its parts; others ask for one part when they load it."""
+    if config.subfolder or not (Path(str(config.path)) / "model_index.json").is_file():
+        _pipeline_part(config)
+
+
 def _pipeline_part(config: TeacherConfig) -> Path:
     folder = Path(str(config.path)) / config.subfolder
     if not (folder / "config.json").is_file():
@@ -147,13 +154,31 @@ def _from_diffusers(config: TeacherConfig) -> nn.Module:
             'pip install "fewstep[diffusers]"',
         ) from error
     try:
-        return AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+        return Keyworded(AutoModel.from_pretrained(str(folder), local_files_only=True, use_safetensors=True))
     except (OSError, ValueError, SafetensorError, RuntimeError) as error:
         raise FewstepError(
             f"diffusers cannot load {folder}: {_first_line(error)}",
             "a whole model folder with its safetensors weights",
             "save the model again with save_pretrained(folder)",
         ) from error
+
+
+class Keyworded(nn.Module):
+    """A network of diffusers as core calls one: its inputs beside state and time are ``cond.data``, by their names.
+
+    Args:
+        inner: called as ``inner(x, time, **cond.data)``, returns a tuple or an output that begins with the prediction.
+    """
+
+    def __init__(self, inner: nn.Module) -> None:
+        """Wrap it."""
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor, time: Tensor, cond: Cond) -> Tensor:
+        """(B, ...), (B,) -> (B, ...)."""
+        out: Tensor = self.inner(x, time, **(cond.data or {}), return_dict=False)[0]
+        return out
 
 
 def _from_code(target: str) -> nn.Module:

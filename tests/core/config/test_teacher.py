@@ -11,6 +11,8 @@ from torch import nn
 
 from fewstep.config import RecipeConfig, TeacherConfig, check_teacher, load_teacher, resolve
 from fewstep.errors import FewstepError
+from fewstep.processes import ddpm
+from fewstep.protocol import Cond, Denoiser
 
 
 def make() -> nn.Module:
@@ -118,3 +120,37 @@ def test_a_folder_that_is_no_pipeline_is_refused(tmp_path: Path) -> None:
 def test_fields_that_do_not_belong_together_are_refused(sets: list[str], told: str) -> None:
     with pytest.raises(FewstepError, match=told):
         resolve(RecipeConfig, sets=sets)
+
+
+def test_a_stock_network_of_diffusers_takes_its_inputs_by_name(tmp_path: Path) -> None:
+    diffusers = pytest.importorskip("diffusers", reason="needs fewstep[diffusers]")
+    stock = diffusers.UNet2DModel(
+        sample_size=4,
+        in_channels=1,
+        out_channels=1,
+        block_out_channels=(8,),
+        down_block_types=("DownBlock2D",),
+        up_block_types=("UpBlock2D",),
+        norm_num_groups=4,
+        layers_per_block=1,
+        add_attention=False,
+        num_class_embeds=3,
+    ).eval()
+    stock.save_pretrained(tmp_path / "unet")
+    told = TeacherConfig(kind="diffusers", path=str(tmp_path), subfolder="unet")
+    check_teacher(told)
+    teacher = load_teacher(told, lambda: Denoiser(nn.Identity(), ddpm(), "eps"))
+    assert isinstance(teacher, Denoiser)
+    x, time, labels = torch.randn(2, 1, 4, 4), torch.tensor([3.0, 700.0]), torch.tensor([0, 2])
+    found = teacher(x, time.double(), Cond({"class_labels": labels})).raw
+    assert torch.equal(found, stock(x, time, class_labels=labels).sample)
+
+
+def test_a_whole_pipeline_is_accepted_for_a_recipe_that_knows_its_parts_and_a_part_is_asked_of_others(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "model_index.json").write_text("{}")
+    told = TeacherConfig(kind="diffusers", path=str(tmp_path))
+    check_teacher(told)
+    with pytest.raises(FewstepError, match=r"teacher\.subfolder at the network"):
+        load_teacher(told, make)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -37,7 +37,7 @@ def to_diffusers(
             "a run of audio/pipeline",
             "name another run",
         )
-    config = opened.setup.config
+    config: Any = opened.setup.resolved.config
     scale = config.guidance if guidance is None else guidance
     check_scale(config, scale)
     teacher = field_of(config, opened.setup.site)

@@ -7,7 +7,7 @@ from typing import Literal, Self
 from pydantic import model_validator
 
 from fewstep.config import RecipeConfig, setting
-from fewstep.config.objectives import AnyObjective, LCMConfig
+from fewstep.config.objectives import AnyObjective
 
 
 class PipelineConfig(RecipeConfig):
@@ -41,7 +41,7 @@ class PipelineConfig(RecipeConfig):
         32, "batches of teacher's samples where there are no recordings", unit="batches", ge=1
     )
     objective: AnyObjective = setting(
-        LCMConfig(guidance=1.0, guidance_to=5.0, steps=40, skip=1),
+        {"kind": "lcm", "guidance": 1.0, "guidance_to": 5.0, "steps": 40, "skip": 1},
         "how the student learns from the teacher; a range of guidance (guidance, guidance_to) becomes an input of its "
         "network, else it learns the one scale `guidance` above",
         paper="Luo et al. 2023, arXiv:2310.04378; Bai et al. 2024 (ConsistencyTTA), arXiv:2309.10740",

@@ -42,7 +42,8 @@ def write_pipeline(
     """
     steps = len(student.times)
     _check(student, teacher, folder)
-    network = teacher.clocked(student.net.settled(guidance if student.net.accepts else None))
+    net: Any = student.net
+    network = teacher.clocked(net.settled(guidance if net.accepts else None))
     scheduler = teacher.scheduler(steps)
     pipeline = teacher.pipeline
     made = type(pipeline)(

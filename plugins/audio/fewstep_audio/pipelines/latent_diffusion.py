@@ -29,6 +29,11 @@ class LatentDiffusion(PipelineTeacher):
     network = "unet"
     clock = "time_embedding.linear_1"
 
+    def __init__(self, pipeline: Any) -> None:
+        """The scheduler says what the network predicts."""
+        super().__init__(pipeline)
+        self.prediction = NAMES[pipeline.scheduler.config.prediction_type]
+
     @property
     def process(self) -> Gaussian:
         """The scheduler's chain, value by value."""
@@ -36,11 +41,6 @@ class LatentDiffusion(PipelineTeacher):
         bars = tuple(scheduler.alphas_cumprod.double().tolist())
         final = 1.0 if getattr(scheduler.config, "set_alpha_to_one", True) else bars[0]
         return Gaussian(Chain(bars, final), 0.0, len(bars) - 1.0, whole=True)
-
-    @property
-    def prediction(self) -> str:
-        """As the scheduler says."""
-        return NAMES[self.pipeline.scheduler.config.prediction_type]
 
     @property
     def rate(self) -> int:

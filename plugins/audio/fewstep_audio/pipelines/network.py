@@ -118,7 +118,8 @@ class ToldLinear(nn.Linear):
             plain.weight.copy_(self.weight)
             plain.bias.copy_(self.bias)
             if guidance is not None:
-                plain.bias += self.guidance(scale_waves(torch.tensor([guidance]), self.weight.dtype))[0]
+                heard = self.guidance(scale_waves(torch.tensor([guidance]), self.weight.dtype))
+                plain.bias.add_(heard[0])
         return plain
 
     def forward(self, x: Tensor) -> Tensor:

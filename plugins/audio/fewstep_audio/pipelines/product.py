@@ -70,7 +70,7 @@ def pipeline_product(
         like = torch.zeros(1).expand(len(texts), *teacher.shape(length))
         scale = torch.full((len(texts),), guidance or config.guidance, dtype=torch.float64)
         extra = {"texts": tuple(texts), "seconds": length, "guidance": scale}
-        return Batch(like=like, cond=Cond(None if data is None else picked(data, which)), extra=extra)
+        return Batch(like=like, cond=Cond(picked(data, which)), extra=extra)
 
     def evaluation(count: int, key: Key) -> Batch:
         return asked([prompts[number % len(prompts)] for number in range(count)], seconds, None)

@@ -87,8 +87,8 @@ class Prompts:
 
 
 def picked(cond: Tree, which: Tensor) -> Tree:
-    """Rows of a tree of conditions."""
-    return tree_map(lambda leaf: leaf[which], cond)
+    """Rows of a tree of conditions, if there are any."""
+    return None if cond is None else tree_map(lambda leaf: leaf[which], cond)
 
 
 def tones(count: int, rate: int, seconds: float, key: Key | None = None) -> Sounds:

@@ -153,7 +153,7 @@ def _chain(process: Gaussian, steps: int) -> Any:
     angles = process.t_max * torch.arange(INDICES, dtype=torch.float64) / (INDICES - 1)
     squares = angles.cos().square()
     betas = 1 - squares / torch.cat([torch.ones(1, dtype=torch.float64), squares[:-1]])
-    made = LCMScheduler(
+    made: Any = LCMScheduler(
         num_train_timesteps=INDICES,
         trained_betas=betas.tolist(),
         prediction_type="v_prediction",

@@ -64,7 +64,7 @@ class AudioTeacher(Protocol):
         ...
 
 
-class PipelineTeacher(ABC):
+class PipelineTeacher(AudioTeacher, ABC):
     """A pipeline of diffusers.
 
     Args:
@@ -76,6 +76,9 @@ class PipelineTeacher(ABC):
 
     clock: str
     """Name of the first linear layer after the sinusoids of the time."""
+
+    prediction: str
+    """What the network's output means on the process."""
 
     def __init__(self, pipeline: Any) -> None:
         """Everything else is read from it."""
@@ -91,11 +94,6 @@ class PipelineTeacher(ABC):
     @abstractmethod
     def process(self) -> Gaussian:
         """What its scheduler does to latents."""
-
-    @property
-    @abstractmethod
-    def prediction(self) -> str:
-        """What the network's output means on that process."""
 
     @property
     @abstractmethod

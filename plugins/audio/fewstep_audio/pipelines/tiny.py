@@ -19,7 +19,7 @@ from fewstep_audio.pipelines.teachers import ADAPTERS, PipelineTeacher
 from fewstep_audio.sound.cache import content
 
 LETTERS = "▁abcdefghijklmnopqrstuvwxyz0123456789.,'-"
-HEADS = {"num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 8}
+HEADS: dict[str, Any] = {"num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 8}
 
 
 def tiny_pipeline(kind: str, seed: int, cache: Path) -> Path:
@@ -95,6 +95,7 @@ def _audioldm2() -> Any:
     from diffusers import AudioLDM2Pipeline, AudioLDM2ProjectionModel, AudioLDM2UNet2DConditionModel
     from transformers import ClapFeatureExtractor, GPT2Config, GPT2LMHeadModel
 
+    words: Any = {"n_embd": 16, "n_head": 2, "n_layer": 1, "vocab_size": 8, "max_new_tokens": 4}
     return AudioLDM2Pipeline(
         vae=_mel_vae(),
         text_encoder=_clap(),
@@ -102,9 +103,7 @@ def _audioldm2() -> Any:
         projection_model=AudioLDM2ProjectionModel(
             text_encoder_dim=16, text_encoder_1_dim=16, langauge_model_dim=16
         ),
-        language_model=GPT2LMHeadModel(
-            GPT2Config(n_embd=16, n_head=2, n_layer=1, vocab_size=8, max_new_tokens=4)
-        ).eval(),
+        language_model=GPT2LMHeadModel(GPT2Config(**words)).eval(),
         tokenizer=_bytes(),
         tokenizer_2=_letters(),
         feature_extractor=ClapFeatureExtractor(),
@@ -160,7 +159,7 @@ def _ace_step() -> Any:
     from transformers import Qwen3Config, Qwen3Model
 
     words = _pieces(Qwen=True)
-    listener = AceStepConditionEncoder(
+    listener: Any = AceStepConditionEncoder(
         hidden_size=16,
         intermediate_size=32,
         text_hidden_dim=16,
@@ -225,7 +224,7 @@ def _calibrate(pipeline: Any, teacher: PipelineTeacher) -> None:
 def _oobleck(channels: int) -> Any:
     from diffusers import AutoencoderOobleck
 
-    return AutoencoderOobleck(
+    made: Any = AutoencoderOobleck(
         encoder_hidden_size=2 * channels,  # means and widths
         downsampling_ratios=[4, 8, 8],
         channel_multiples=[1, 1, 1],
@@ -233,13 +232,14 @@ def _oobleck(channels: int) -> Any:
         decoder_input_channels=channels,
         audio_channels=2,
         sampling_rate=8000,
-    ).eval()
+    )
+    return made.eval()
 
 
 def _mel_vae() -> Any:
     from diffusers import AutoencoderKL
 
-    return AutoencoderKL(
+    made: Any = AutoencoderKL(
         block_out_channels=(8, 16),
         in_channels=1,
         out_channels=1,
@@ -248,7 +248,8 @@ def _mel_vae() -> Any:
         up_block_types=("UpDecoderBlock2D", "UpDecoderBlock2D"),
         latent_channels=4,
         scaling_factor=1.0,
-    ).eval()
+    )
+    return made.eval()
 
 
 def _hifigan() -> Any:
