@@ -12,6 +12,7 @@ import soundfile
 import torch
 from torch import Tensor
 
+from fewstep.errors import FewstepError
 from fewstep.objectives.tangent import Difference, forward
 from fewstep.processes import edm
 from fewstep.protocol import Batch, Cond, Denoiser, Drawn, Key, Step
@@ -117,6 +118,8 @@ def test_a_voice_that_is_told_moves_every_frame_alike_and_one_that_is_not_nothin
     torch.testing.assert_close(longer[1], longer[1, :1].expand(4), atol=1e-5, rtol=0)
     assert torch.equal(hidden(by[0], torch.float32), hidden(by[1], torch.float32))
     assert speakers(("m", "f"), ()) == {}
+    with pytest.raises(FewstepError, match="speech by a speaker without a name"):
+        speakers(("m", ""), ("m", "f"))
 
 
 def test_a_network_that_expects_no_mel_says_so() -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from fewstep.errors import FewstepError
 from fewstep.protocol import Batch, Cond
 from fewstep_audio.sound.mel import Scale
 from fewstep_audio.speech.phones import Pronunciation
@@ -49,7 +50,18 @@ def conditioned(said: Sequence[Pronunciation]) -> Cond:
 
 
 def speakers(voices: Sequence[str], told: Sequence[str]) -> dict[str, Tensor]:
-    """The condition that says who speaks, (B,) int64 places in ``told``; empty if the networks are told nobody."""
+    """The condition that says who speaks, (B,) int64 places in ``told``; empty if the networks are told nobody.
+
+    Raises:
+        FewstepError: somebody speaks who is not among them.
+    """
+    strange = sorted(set(voices) - set(told)) if told else []
+    if strange:
+        raise FewstepError(
+            f"speech by {', '.join(name or 'a speaker without a name' for name in strange)}",
+            f"by {', '.join(told)} only, as speech.voices says",
+            "name every speaker in speech.voices, or set speech.speakers=hidden",
+        )
     return {"voice": torch.tensor([told.index(voice) for voice in voices])} if told else {}
 
 
