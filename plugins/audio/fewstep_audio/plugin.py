@@ -30,6 +30,7 @@ def fewstep_recipes() -> Iterable[RecipeSpec]:
 @hookimpl
 def fewstep_commands() -> Iterable[CommandSpec]:
     """Commands of this plugin."""
+    yield pipelines.COMMAND
     yield CommandSpec(
         name="audio/listen",
         summary="Words, voices, quality and melody of a run's speech or of recordings",

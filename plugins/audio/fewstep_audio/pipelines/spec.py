@@ -17,7 +17,7 @@ RECIPE = RecipeSpec(
 
 COMMAND = CommandSpec(
     name="audio/to-diffusers",
-    summary="Write the student of audio/pipeline as a pipeline folder that diffusers loads",
+    summary="Write a few-step student of audio/pipeline as a folder that diffusers loads",
     target="fewstep_audio.pipelines.command:to_diffusers",
     extra="audio",
 )
