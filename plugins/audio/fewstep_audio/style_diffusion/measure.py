@@ -59,7 +59,7 @@ def rate_spread() -> Metric:
 
     def measure(x: Tree, batch: Batch, key: Key) -> Score:
         wide = batch.extra["group"]
-        mine, aim = (centered(log_rate(part), wide) for part in (x, reference(batch)))
+        mine, aim = (centered(log_rate(part, batch), wide) for part in (x, reference(batch)))
 
         def gap(rows: Tensor) -> Tensor:
             return (spread(mine[rows]) / spread(aim[rows]).clamp(min=1e-9) - 1).abs()
@@ -72,26 +72,32 @@ def rate_spread() -> Metric:
     return Metric("rate_spread_gap", "lower", measure, "", told)
 
 
-def prompt_match() -> Metric:
+def prompt_distance() -> Metric:
     """Whether the voice is that of the prompt."""
 
     def measure(x: Tree, batch: Batch, key: Key) -> Score:
-        found = nearest_prompt(x, batch)
-        return bootstrap((found == batch.extra["group"]).double(), key)
+        gaps = prompt_gaps(x, batch)
+        own = gaps.gather(1, batch.extra["group"][:, None])[:, 0]
+        others = (gaps.sum(1) - own) / max(1, gaps.shape[1] - 1)
+        return bootstrap(own / others.clamp(min=1e-9) if gaps.shape[1] > 1 else torch.ones_like(own), key)
 
     told = (
-        "Share of samples whose spectrum over time is nearest to that of their own prompt, among the prompts of the batch, "
-        "which all say one other sentence."
+        "Distance of a sample's spectrum over time to that of its prompt, over its mean distance to the other prompts of "
+        "the batch, which all say one other sentence; 1 is chance."
     )
-    return Metric("prompt_match", "higher", measure, "", told)
+    return Metric("prompt_distance", "lower", measure, "", told)
 
 
 def nearest_prompt(x: Tree, batch: Batch) -> Tensor:
-    """(B,) number of the prompt whose spectrum over time is nearest."""
-    frames = x["frames"].sum(1)
-    mine = torch.stack([timbre(mel[:, : int(long)]) for mel, long in zip(x["mel"], frames, strict=True)])
-    theirs = torch.stack([timbre(mel) for mel in batch.extra["prompts"]])
-    return torch.cdist(mine, theirs).argmin(1)
+    """(B,) number of the prompt that sounds nearest."""
+    return prompt_gaps(x, batch).argmin(1)
+
+
+def prompt_gaps(x: Tree, batch: Batch) -> Tensor:
+    """(B, G) distances of timbre to the prompts."""
+    cut = zip(x["mel"], x["frames"].sum(1).tolist(), strict=True)
+    mine = torch.stack([timbre(mel[:, :long]) for mel, long in cut])
+    return torch.cdist(mine, torch.stack([timbre(mel) for mel in batch.extra["prompts"]]))
 
 
 def timbre(mel: Tensor) -> Tensor:
@@ -117,10 +123,11 @@ def mean_pitch(x: Tree) -> Tensor:
     return (x["prosody"][..., 0].double() * frames).sum(1) / frames.sum(1).clamp(min=1)
 
 
-def log_rate(x: Tree) -> Tensor:
-    """(B,) logarithm of the phones per frame."""
-    frames = x["frames"].double()
-    return ((frames > 0).sum(1) / frames.sum(1).clamp(min=1)).clamp(min=1e-9).log()
+def log_rate(x: Tree, batch: Batch) -> Tensor:
+    """(B,) logarithm of the phones per frame, as the prosody says, not rounded to frames."""
+    real = real_phones(batch)
+    frames = torch.expm1(x["prosody"][..., 2].double()).clamp(min=0) * real
+    return (real.sum(1) / frames.sum(1).clamp(min=1e-3)).log()
 
 
 def spread(values: Tensor) -> Tensor:

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from fewstep.protocol import Batch, Drawn, Key, Panel, Tree
+from fewstep.runs import bootstrap
 from fewstep.runs.charts import Axis, lines
 from fewstep.runs.media import columns, picture, player, table
 from fewstep_audio.sound.files import mel_picture, wav_bytes
 from fewstep_audio.sound.vocoder import Vocoder
-from fewstep_audio.style_diffusion.measure import centered, log_rate, mean_pitch, prompt_match, spread
+from fewstep_audio.style_diffusion.measure import centered, log_rate, mean_pitch, nearest_prompt, spread
 
 TEXTS, SEEDS = 2, 3
 """Texts that are shown, and noises of each that are heard."""
@@ -83,15 +84,16 @@ def _clouds(drawn: Mapping[str, Drawn], vocoder: Vocoder) -> str:
     """Rate and mean pitch of all noises, what text and prompt explain taken out."""
     batch = next(iter(drawn.values())).batch
     said = {TRUTH: batch.x, **{who: item.x for who, item in drawn.items() if who in SHOWN}}
-    places = {who: _place(x, batch.extra["group"]) for who, x in said.items()}
+    places = {who: _place(x, batch) for who, x in said.items()}
     reach = max(float(torch.stack(pair).abs().max()) for pair in places.values()) or 1.0
     clouds = {who: _cloud(who, *pair, reach) for who, pair in places.items()}
     return "<h3>Every noise: how fast, how high, relative to its text and voice</h3>" + columns(clouds)
 
 
-def _place(x: Tree, group: Tensor) -> tuple[Tensor, Tensor]:
+def _place(x: Tree, batch: Batch) -> tuple[Tensor, Tensor]:
     """(B,) and (B,) in per cent, or nearly."""
-    return 100 * centered(log_rate(x), group), 100 * centered(mean_pitch(x), group)
+    group = batch.extra["group"]
+    return 100 * centered(log_rate(x, batch), group), 100 * centered(mean_pitch(x), group)
 
 
 def _cloud(who: str, rates: Tensor, pitches: Tensor, reach: float) -> str:
@@ -123,7 +125,8 @@ def _knob(drawn: Mapping[str, Drawn]) -> str:
     rows = []
     for who, item in drawn.items():
         if who.startswith("guidance_"):
-            score = prompt_match().fn(item.x, item.batch, Key(0))
+            right = nearest_prompt(item.x, item.batch) == item.batch.extra["group"]
+            score = bootstrap(right.double(), Key(0))
             rows.append(
                 (who.removeprefix("guidance_"), f"{score.value:.2f}", f"{score.low:.2f} to {score.high:.2f}")
             )

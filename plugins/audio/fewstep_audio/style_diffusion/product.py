@@ -32,7 +32,12 @@ from fewstep_audio.style_diffusion.autoencoder import StyleAutoencoder
 from fewstep_audio.style_diffusion.config import StyleDiffusionConfig
 from fewstep_audio.style_diffusion.corpus import Takes, leveled
 from fewstep_audio.style_diffusion.fit import Tables, prompted, told_text
-from fewstep_audio.style_diffusion.measure import pitch_correlation, prompt_match, prosody_error, rate_spread
+from fewstep_audio.style_diffusion.measure import (
+    pitch_correlation,
+    prompt_distance,
+    prosody_error,
+    rate_spread,
+)
 from fewstep_audio.style_diffusion.network import unprompted
 from fewstep_audio.style_diffusion.panel import style_panel
 from fewstep_audio.style_diffusion.prosody import frames_of
@@ -164,7 +169,7 @@ def style_product(stage: Stage, contenders: dict[str, Sampler]) -> Product:
         request=stage.request,
         options=StyleOptions,
         write=partial(write, vocoder=stage.vocoder),
-        metrics=(prosody_error(), pitch_correlation(), rate_spread(), prompt_match()),
+        metrics=(prosody_error(), pitch_correlation(), rate_spread(), prompt_distance()),
         panels=(style_panel(stage.vocoder),),
         samples=told.held_out * told.draws,
     )
