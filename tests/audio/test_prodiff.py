@@ -21,8 +21,8 @@ from fewstep_audio.prodiff.config import ProDiffConfig
 from fewstep_audio.prodiff.network import ProsodyEncoder, knots
 from fewstep_audio.prodiff.panels import pitch_gap
 from fewstep_audio.prodiff.product import prosody_options
-from fewstep_audio.prodiff.prosody import Habits, Prosody, ProsodyFit, habits, measured
-from fewstep_audio.sound.mel import MelContract
+from fewstep_audio.prodiff.prosody import Habits, Prosody, ProsodyFit, habits, louder, measured
+from fewstep_audio.sound.mel import MelContract, mel_filters
 from fewstep_audio.sound.vocoder import GriffinLim
 from fewstep_audio.speech.corpus import spoken
 from fewstep_audio.speech.espeak import Request
@@ -265,6 +265,29 @@ def test_the_measured_register_follows_the_base_pitch_and_is_kept_by_content(tmp
     files = set(tmp_path.iterdir())
     assert measured(said, MelContract(), tmp_path)[0].register == low.register
     assert set(tmp_path.iterdir()) == files
+
+
+def test_louder_speech_is_told_to_be_louder_and_is(tmp_path: Path) -> None:
+    contract = MelContract()
+    said = spoken([Request("We measure the rain.", VOICES[0])] * 3, contract, tmp_path)
+    heard = measured(said, contract, tmp_path)
+    moved, prosody = louder(said, heard, 6.0, contract)
+    gains = [float((b.energy - a.energy).median()) for a, b in zip(heard, prosody, strict=True)]
+    assert all(abs(gain) <= 6 * math.log(10) / 20 for gain in gains)
+    assert len(set(gains)) == 3
+    for before, after, gain in zip(said, moved, gains, strict=True):
+        heard_well = before.mel > contract.silence + 2
+        assert torch.allclose((after.mel - before.mel)[heard_well], torch.tensor(gain), atol=1e-3)
+
+
+def test_the_ripple_of_a_pitch_is_where_its_harmonics_are() -> None:
+    hertz = 320.0
+    data = {"pitch": torch.full((1, 2), math.log(hertz)), "voiced": torch.tensor([[1.0, 0.0]])}
+    voiced, silent = ProsodyEncoder(8, 0).ripple(Cond(data), torch.float32)[0].unbind(1)
+    centers = torch.linspace(0, MelContract().rate / 2, 513)[mel_filters(MelContract()).argmax(1)]
+    loudest = [float(centers[i]) for i in range(1, 24) if voiced[i] > max(voiced[i - 1], voiced[i + 1])]
+    assert loudest == pytest.approx([hertz, 2 * hertz], abs=25)
+    assert not silent.any()
 
 
 def test_the_pitch_gap_hears_a_semitone(tmp_path: Path) -> None:

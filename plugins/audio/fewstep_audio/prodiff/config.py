@@ -22,12 +22,19 @@ class SpeechConfig(Settings):
         ("en-us+m3", "en-us+f2"), "espeak-ng voices that take turns", min_length=1
     )
     pitches: tuple[int, ...] = setting(
-        (35, 50, 65), "base pitches that take turns, 0 to 99: networks learn to follow pitch", min_length=1
+        (50, 70, 90), "base pitches that take turns, 0 to 99: networks learn to follow pitch", min_length=1
     )
     liveliness: int = setting(50, "range of the pitch within a sentence; 0 is monotone", ge=0, le=99)
     sentences: int = setting(80, "training sentences", unit="sentences", ge=1, le=80)
     takes: int = setting(2, "how often each is spoken, in different voices", unit="takes", ge=1, le=100)
     held_out: int = setting(16, "sentences kept for evaluation", unit="sentences", ge=2, le=16)
+    loudness: float = setting(
+        6.0,
+        "training speech is up to this much louder or softer: networks learn to follow energy",
+        unit="dB",
+        ge=0,
+        le=20,
+    )
     speakers: Literal["told", "hidden"] = setting(
         "told", "told: the networks know who speaks, and one may choose; hidden: they do not", paper=PAPER
     )

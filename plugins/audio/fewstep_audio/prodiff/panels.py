@@ -17,7 +17,7 @@ from fewstep_audio.sound.pitch import HIGHEST, LOWEST, pitch
 from fewstep_audio.sound.vocoder import Vocoder
 
 CENTS = 1200 / math.log(2)
-LISTENED = 6
+LISTENED = 4
 """Sentences whose pitch is measured: each costs a vocoder and a tracker."""
 SHOWN = 2
 

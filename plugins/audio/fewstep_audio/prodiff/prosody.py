@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
-from fewstep.protocol import Batch, Cond, Loss, Phase, Role, Roles, Step
+from fewstep.protocol import Batch, Cond, Key, Loss, Phase, Role, Roles, Step
 from fewstep_audio.comospeech.network import FrameEncoder
 from fewstep_audio.sound.cache import content, kept
-from fewstep_audio.sound.mel import MelContract
+from fewstep_audio.sound.mel import MelContract, log_mel
 from fewstep_audio.sound.pitch import HIGHEST, LOWEST, energy, pitch
 from fewstep_audio.speech.utterance import Utterance
 
@@ -74,6 +74,26 @@ def _heard(hertz: Tensor, loud: Tensor) -> Measured:
     )
     level = torch.where(voiced, hertz.clamp(min=1.0).log(), middle)
     return Measured(level, voiced.float(), loud.clamp(min=QUIETEST).log(), middle)
+
+
+def louder(
+    utterances: Sequence[Utterance], heard: Sequence[Measured], decibels: float, contract: MelContract
+) -> tuple[tuple[Utterance, ...], list[Measured]]:
+    """The same speech, each utterance at a loudness of its own: so networks learn what loudness does and nothing else.
+
+    Args:
+        utterances: what was said.
+        heard: its prosody.
+        decibels: gains are uniform between plus and minus this; the same every time.
+        contract: of the spectrograms.
+    """
+    gains = math.log(10) / 20 * decibels * (2 * Key(0).at("loudness").uniform((len(utterances),)) - 1)
+    said, prosody = [], []
+    for one, its, gain in zip(utterances, heard, gains.tolist(), strict=True):
+        said.append(replace(one, mel=log_mel(one.sound * math.exp(gain), contract)))
+        loud = (its.energy + gain).clamp(min=math.log(QUIETEST))
+        prosody.append(replace(its, energy=loud))
+    return tuple(said), prosody
 
 
 @dataclass(frozen=True)

@@ -49,14 +49,13 @@ from fewstep.samplers import (
     student_sampler,
     student_times,
 )
-from fewstep_audio.comospeech.network import MelNetwork
 from fewstep_audio.prodiff.config import ProDiffConfig
 from fewstep_audio.prodiff.loss import CleanPrediction, Likeness
-from fewstep_audio.prodiff.network import ProsodyEncoder
+from fewstep_audio.prodiff.network import ProDiffNetwork
 from fewstep_audio.prodiff.product import Heard, prodiff_product
-from fewstep_audio.prodiff.prosody import Prosody, ProsodyFit, habits, measured, told
-from fewstep_audio.sound.mel import MelContract, Scale
-from fewstep_audio.speech.corpus import CorpusSettings, load_corpus
+from fewstep_audio.prodiff.prosody import Prosody, ProsodyFit, habits, louder, measured, told
+from fewstep_audio.sound.mel import Scale
+from fewstep_audio.speech.corpus import Corpus, CorpusSettings, load_corpus
 from fewstep_audio.speech.durations import DurationFit, Durations
 from fewstep_audio.speech.layout import speakers
 from fewstep_audio.speech.source import SpeechSource
@@ -97,7 +96,8 @@ def _heard(config: ProDiffConfig, site: Site) -> Heard:
     corpus = load_corpus(settings, site.cache)
     heard = measured([*corpus.training, *corpus.testing], settings.contract, site.cache)
     training, testing = heard[: len(corpus.training)], heard[len(corpus.training) :]
-    return corpus, training, testing, habits(corpus.training, training, spoken.told)
+    said, training = louder(corpus.training, training, spoken.loudness, settings.contract)
+    return Corpus(said, corpus.testing), training, testing, habits(said, training, spoken.told)
 
 
 def _teach(config: ProDiffConfig, process: Gaussian, corpus: _Load, shelf: Shelf) -> Assembly:
@@ -128,7 +128,7 @@ def _teach(config: ProDiffConfig, process: Gaussian, corpus: _Load, shelf: Shelf
 
 def _distill(config: ProDiffConfig, process: Gaussian, corpus: _Load, now: Round, shelf: Shelf) -> Assembly:
     """A student keeps its teacher's encoder and learns a decoder that takes steps twice as long."""
-    teacher = _teacher(config, process, corpus, shelf) if now.before is None else shelf[now.before]
+    teacher: Any = _teacher(config, process, corpus, shelf) if now.before is None else shelf[now.before]
     decoder = Optim((Group(r"^net\.decoder\.", lr=Linear(config.lr, 0.1 * config.lr)),), clip=1.0)
 
     def student() -> FewStep:
@@ -158,17 +158,13 @@ def _teacher(config: ProDiffConfig, process: Gaussian, corpus: _Load, shelf: She
         FewstepError: its network is not one that speaks and is told prosody.
     """
     found = shelf.get("teacher") or load_teacher(config.teacher, partial(_denoiser, config, process, corpus))
-    if not isinstance(found, Denoiser) or not _told(found.net):
+    if not isinstance(found, Denoiser) or not isinstance(found.net, ProDiffNetwork):
         raise FewstepError(
             f"the teacher is {type(getattr(found, 'net', found)).__name__}",
-            "a denoiser whose net is a MelNetwork with a fewstep_audio.prodiff.network.ProsodyEncoder",
+            "a denoiser whose net is a fewstep_audio.prodiff.network.ProDiffNetwork",
             "wrap your network so that it takes phones and prosody and carries the scale of its mels",
         )
     return found
-
-
-def _told(net: object) -> bool:
-    return isinstance(net, MelNetwork) and isinstance(net.encoder, ProsodyEncoder)
 
 
 def _source(config: ProDiffConfig, process: Gaussian, corpus: _Load) -> SpeechSource:
@@ -185,9 +181,7 @@ def _scale(process: Gaussian, corpus: _Load) -> Scale:
 
 def _denoiser(config: ProDiffConfig, process: Gaussian, corpus: _Load) -> Denoiser:
     asked = config.network
-    encoder = ProsodyEncoder(asked.channels, len(config.speech.told))
-    scale = _scale(process, corpus)
-    net = MelNetwork(MelContract().bands, asked.channels, asked.dilations, scale, encoder=encoder)
+    net = ProDiffNetwork(asked.channels, asked.dilations, len(config.speech.told), _scale(process, corpus))
     return Denoiser(net, process, "x0")
 
 
