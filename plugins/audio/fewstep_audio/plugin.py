@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from fewstep.plugins import CommandSpec, RecipeSpec, hookimpl
 from fewstep_audio.comospeech import spec as comospeech
 from fewstep_audio.comosvc import spec as comosvc
+from fewstep_audio.ditto2 import spec as ditto2
 from fewstep_audio.pipelines import spec as pipelines
 from fewstep_audio.prodiff import spec as prodiff
 from fewstep_audio.style_diffusion import spec as style_diffusion
@@ -22,6 +23,7 @@ def fewstep_recipes() -> Iterable[RecipeSpec]:
     """Recipes of this plugin."""
     yield comospeech.RECIPE
     yield comosvc.RECIPE
+    yield ditto2.RECIPE
     yield prodiff.RECIPE
     yield pipelines.RECIPE
     yield style_diffusion.RECIPE
@@ -30,6 +32,7 @@ def fewstep_recipes() -> Iterable[RecipeSpec]:
 @hookimpl
 def fewstep_commands() -> Iterable[CommandSpec]:
     """Commands of this plugin."""
+    yield ditto2.COMMAND
     yield pipelines.COMMAND
     yield CommandSpec(
         name="audio/listen",

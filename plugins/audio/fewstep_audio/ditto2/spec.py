@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from fewstep.plugins import Gate, RecipeSpec
+from fewstep.plugins import CommandSpec, Gate, RecipeSpec
 
 SMOKE = {
-    "music.tunes": 8,
+    "music.tunes": 6,
     "music.held_out": 3,
-    "music.seconds": 8.0,
-    "music.programs": (4,),
-    "network.channels": 64,
-    "network.dilations": (1, 2, 4, 1),
+    "music.seconds": 6.0,
+    "network.channels": 48,
+    "network.dilations": (1, 2, 4, 8),
     "shown": 64,
     "samples": 6,
     "teacher_updates": 200,
     "teacher_steps": 8,
-    "updates": 80,
+    "updates": 100,
     "search.iterations": 30,
 }
+
+FULL = ("default", "demo")
+THIRD = 0.33
 
 RECIPE = RecipeSpec(
     name="audio/ditto2",
@@ -29,7 +31,27 @@ RECIPE = RecipeSpec(
     presets={"smoke": SMOKE, "demo": {}},
     gates=(
         Gate(
-            metric="inpaint_error", of="controlled", control="controlled_renoised", at_most=0.33, why="unset"
+            metric="inpaint_error",
+            of="controlled",
+            control="controlled_renoised",
+            at_most=THIRD,
+            profiles=FULL,
+            why="provisional",
+        ),
+        Gate(
+            metric="inpaint_error",
+            of="controlled",
+            control="student",
+            at_most=0.6,
+            profiles=("smoke",),
+            why="provisional",
         ),
     ),
+)
+
+COMMAND = CommandSpec(
+    name="audio/ditto",
+    summary="Make music that does what is asked, from a run of audio/ditto2",
+    target="fewstep_audio.ditto2.command:ditto",
+    extra="music",
 )

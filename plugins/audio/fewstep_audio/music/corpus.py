@@ -60,11 +60,11 @@ class MusicSettings:
     composer: str = "bach"
     folder: str = ""
     skip_bad: bool = False
-    tunes: int = 64
+    tunes: int = 48
     held_out: int = 16
-    seconds: float = 20.0
+    seconds: float = 16.0
     quarter: float = 0.6
-    programs: tuple[int, ...] = (4, 73)
+    programs: tuple[int, ...] = (4,)
     transpositions: tuple[int, ...] = (0, -2, 3)
     takes: int = 1
     player: Player = "auto"
