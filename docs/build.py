@@ -19,7 +19,7 @@ from markdown_it.token import Token
 TOP = Path(__file__).resolve().parents[1]
 READING_ORDER = (
     "index", "process", "geometry", "denoiser", "student", "samplers", "objective", "objectives/index", "oracles",
-    "swapping", "ring", "speed", "mutations", "plan", "keys", "engine", "runs", "config", "plugins", "conformance",
+    "swapping", "ring", "speed", "mutations", "plan", "keys", "engine", "runs", "serving", "config", "plugins", "conformance",
     "cookbook", "adr/index",
 )  # fmt: skip
 OUTSIDE = ("http://", "https://", "mailto:")
