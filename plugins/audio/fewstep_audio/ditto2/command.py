@@ -53,7 +53,7 @@ def ditto(
     iterations: Annotated[int, typer.Option(help="Steps of Adam at most.", min=1)] = 100,
     lr: Annotated[float, typer.Option(help="Adam's rate, in units of the noise.", min=1e-6)] = 0.05,
     patience: Annotated[int, typer.Option(help="Steps without a better loss.", min=1)] = 10,
-    prior: Annotated[float, typer.Option(help="Weight of the penalty on the noise's length.", min=0)] = 0.0,
+    prior: Annotated[float, typer.Option(help="Weight of the penalty on the noise's length.", min=0)] = 10.0,
     decode_steps: Annotated[int, typer.Option(help="Deterministic steps of the decoder.", min=1)] = 4,
     seed: Annotated[int, typer.Option(help="Another seed gives other music.")] = 0,
     out: Annotated[

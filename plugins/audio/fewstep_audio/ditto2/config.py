@@ -71,7 +71,7 @@ class SearchConfig(Settings):
     iterations: int = setting(50, "steps of Adam at most", unit="steps", ge=1, paper=PAPER)
     lr: float = setting(0.05, "Adam's rate, in units of standard normal noise", gt=0)
     patience: int = setting(10, "steps without a better loss after which it stops", unit="steps", ge=1)
-    prior: float = setting(0.0, "weight of (|z|^2 / D - 1)^2, which keeps the noise where noise lives", ge=0)
+    prior: float = setting(10.0, "weight of (|z|^2 / D - 1)^2, which keeps the noise where noise lives", ge=0)
     decode_steps: int = setting(4, "deterministic steps of the decoder", unit="calls", ge=1, le=100)
 
 
