@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -104,6 +105,57 @@ def test_options_of_a_product_are_read_in_every_form() -> None:
     }
     with pytest.raises(FewstepError, match="'words' belongs to no option"):
         parse_options(["--text", "two", "words"])
+
+
+def test_one_sample_gets_the_name_that_out_gives(type_: Type, folder: Path) -> None:
+    found = type_("sample", folder, "--num", 1, "--out", "deep/mine.txt")
+    assert found.exit_code == 0, found.output
+    assert found.stdout.startswith("deep/mine.txt\n1 sample, ")
+    assert [path.name for path in Path("deep").iterdir()] == ["mine.txt"]
+    assert type_("sample", folder, "--num", 1, "--out", "v0.1").exit_code == 0
+    assert Path("v0.1/ring.txt").is_file()
+
+
+def test_a_file_for_several_samples_or_of_another_kind_is_refused_before_drawing(
+    type_: Type, folder: Path
+) -> None:
+    told = str(type_("sample", folder, "--num", 2, "--out", "a.png").exception)
+    assert "--out a.png is one file, but 2 samples are asked for" in told
+    assert "--out a.png: this product writes .txt files, not .png" in told
+    assert "--num 1 --out a.txt, or a folder" in told
+    assert not Path("a.png").exists()
+
+
+def test_a_stream_is_written_piece_by_piece(type_: Type, folder: Path) -> None:
+    found = type_("sample", folder, "--name", "mine", "--stream", "--out", "long.txt")
+    assert found.exit_code == 0, found.output
+    assert found.stdout == "long.txt\n"
+    assert re.search(r"s  pair 3\n3 pieces in", found.stderr)
+    assert [line.split()[0] for line in Path("long.txt").read_text().splitlines()] == ["mine"] * 3
+    poured = type_("sample", folder, "--name", "mine", "--stream", "--out", "-")
+    assert poured.stdout == Path("long.txt").read_text()
+    assert "this product writes .txt files" in str(
+        type_("sample", folder, "--stream", "--out", "a.wav").exception
+    )
+
+
+def test_compare_prints_the_table_and_writes_the_page(type_: Type, folder: Path, tmp_path: Path) -> None:
+    other = type_("run", "ring/points", "-p", "tiny", "-q", "--seed", 4, "-o", tmp_path, "--json")
+    found = type_("compare", folder, json.loads(other.stdout)["folder"], "--out", "both.html")
+    assert found.exit_code == 0, found.output
+    assert found.stdout.count("teacher_1step") == 2
+    assert "differ   seed\npage     both.html" in found.stdout
+    assert "B student" in Path("both.html").read_text()
+    assert "is named twice" in str(type_("compare", folder, folder).exception)
+
+
+def test_export_writes_weights_and_says_how_well_they_compare(type_: Type, folder: Path) -> None:
+    found = type_("export", folder, "--out", "weights")
+    assert found.exit_code == 0, found.output
+    assert "student.safetensors" in found.stdout
+    assert "largest error 0 over" in found.stdout
+    assert Path("weights/config.yaml").is_file()
+    assert "no format 'onx'" in str(type_("export", folder, "--format", "onx").exception)
 
 
 def test_report_writes_the_page_again(type_: Type, folder: Path) -> None:
