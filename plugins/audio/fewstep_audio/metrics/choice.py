@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Literal, TypeAlias, get_args
 
-from fewstep.config import Settings, setting
 from fewstep.errors import FewstepError
 
 Kind: TypeAlias = Literal["words", "speaker", "quality", "melody", "cepstrum", "frechet"]
@@ -28,16 +27,6 @@ PACKAGES: dict[Kind, tuple[tuple[str, str], ...]] = {
     "frechet": (_VOICES,),
 }
 """What each needs beside the extra ``audio``, and the line that brings it."""
-
-
-class Listening(Settings):
-    """Beside a speech recipe's own settings: what its evaluation listens for."""
-
-    listen: tuple[Kind, ...] = setting(
-        (),
-        "what is also measured on sounds, against the resynthesized truth: words, speaker, quality (slow), melody, "
-        "cepstrum, frechet",
-    )
 
 
 def missing(kinds: Sequence[Kind]) -> dict[Kind, list[str]]:

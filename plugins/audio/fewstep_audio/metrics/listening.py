@@ -51,11 +51,7 @@ class Ears:
 
     def waves(self, x: Tree, batch: Batch) -> list[Tensor]:
         """(N,) of each sample."""
-        mel, real = x["mel"], batch.mask.flatten(1).sum(1)
-        frames = x.get("frames", real)
-        return self.once(
-            mel, "waves", lambda: [self.vocoder(m[:, : int(n)]) for m, n in zip(mel, frames, strict=True)]
-        )
+        return self.once(x["mel"], "waves", lambda: [self.vocoder(mel) for mel in _cut(x, batch)])
 
     def once(self, mel: Tensor, name: str, make: Callable[[], Any]) -> Any:
         """What ``make`` gives for this tensor, made the first time."""
@@ -67,8 +63,45 @@ class Ears:
 
 def listening(kinds: Sequence[Kind], vocoder: Vocoder) -> tuple[Metric, ...]:
     """Metrics of the given kinds, in their order; packages are imported when the first is measured."""
+    return _metrics(kinds, Ears(vocoder))
+
+
+def sounds(
+    waves: Sequence[Tensor],
+    texts: Sequence[str],
+    reference: Sequence[Tensor] | None,
+    kinds: Sequence[Kind],
+    vocoder: Vocoder,
+) -> tuple[Tree, Batch, tuple[Metric, ...]]:
+    """Sounds that no network made, as metrics see samples: what goes into their ``fn``, and the metrics.
+
+    Args:
+        waves: (N,) each, at the rate of the vocoder's contract.
+        texts: what they say.
+        reference: what they are held against; without it only words and quality can be measured.
+        kinds: what is listened for.
+        vocoder: gives the contract.
+    """
     ears = Ears(vocoder)
+    mine, true = (
+        torch.zeros(len(waves)),
+        torch.zeros(len(waves)),
+    )  # only names, under which the sounds are found
+    ears.once(mine, "waves", lambda: list(waves))
+    ears.once(true, "waves", lambda: list(waves if reference is None else reference))
+    alone = [kind for kind in kinds if reference is not None or kind in ("words", "quality")]
+    batch = Batch(torch.zeros(len(waves), 1), {"mel": true}, extra={"texts": tuple(texts)})
+    return {"mel": mine}, batch, _metrics(alone, ears)
+
+
+def _metrics(kinds: Sequence[Kind], ears: Ears) -> tuple[Metric, ...]:
     return tuple(metric for kind in dict.fromkeys(kinds) for metric in _MADE[kind](ears))
+
+
+def _cut(x: Tree, batch: Batch) -> list[Tensor]:
+    """Each sample's log-mel without its padding; the truth has as many frames as the batch."""
+    frames = x["frames"] if "frames" in x else batch.mask.flatten(1).sum(1)
+    return [mel[:, : int(count)] for mel, count in zip(x["mel"], frames, strict=True)]
 
 
 def truth_panel(metrics: Sequence[Metric], title: str = "What the truth itself scores") -> Panel:

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from fewstep.config import Settings, setting
 from fewstep.protocol import Batch, Key, Metric, Panel, Product, Roles, Sampler, State, Step
+from fewstep_audio.metrics.choice import Kind
+from fewstep_audio.metrics.listening import listening, truth_panel
 from fewstep_audio.metrics.spectrogram import detail, distance, spread
 from fewstep_audio.panels import speech_panel
 from fewstep_audio.sound.files import write_wavs
@@ -49,6 +51,7 @@ def speech_product(
     asked: Callable[[Any], Mapping[str, object]] | None = None,
     metrics: Sequence[Metric] = (),
     panels: Sequence[Panel] = (),
+    listen: Sequence[Kind] = (),
 ) -> Product:
     """The product of a recipe whose shelf has "durations", and denoisers whose net carries the scale of its mels.
 
@@ -63,8 +66,10 @@ def speech_product(
         asked: (options) -> what samplers find in ``extra`` of a request, beside texts and pace.
         metrics: beside distance, detail and spread.
         panels: beside players and pictures.
+        listen: what is also measured on the sounds, beside the truth's own numbers in the report.
     """
     sings = GriffinLim() if vocoder is None else vocoder
+    heard = listening(listen, sings)
 
     def evaluation(count: int, key: Key) -> Batch:
         chosen = corpus().testing[:count]
@@ -91,8 +96,8 @@ def speech_product(
         request=request,
         options=options,
         write=partial(write_wavs, vocoder=sings),
-        metrics=(distance(), detail(), spread(), *metrics),
-        panels=(speech_panel(sings), *panels),
+        metrics=(distance(), detail(), spread(), *heard, *metrics),
+        panels=(speech_panel(sings), *((truth_panel(heard),) if heard else ()), *panels),
         samples=samples,
         portable=speaker(speaking["student"], request, options, sings.contract),
         stream=speech_stream(options, request, sings),
