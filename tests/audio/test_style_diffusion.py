@@ -305,6 +305,7 @@ def test_crops_of_take_and_prompt_are_of_one_voice(cache: Path) -> None:
     assert isinstance(source, TakeSource)
     batch = source.batch(0, Key(0))
     assert batch.extra["mel"].shape == batch.extra["prompt"].shape == (4, 80, 64)
+    assert batch.x.shape[:2] == batch.cond.data["phones"].shape
     assert isinstance(source.tables, Tables)
 
 

@@ -35,7 +35,7 @@ class SpeechConfig(Settings):
     liveliness: tuple[int, int] = setting((0, 80), "smallest and largest range of the pitch, 0 to 99")
     rate: tuple[int, int] = setting((130, 230), "slowest and fastest speech", unit="words per minute")
     sentences: int = setting(80, "training sentences", unit="sentences", ge=1, le=80)
-    takes: int = setting(8, "how often each is spoken, every time otherwise", unit="takes", ge=2, le=1000)
+    takes: int = setting(6, "how often each is spoken, every time otherwise", unit="takes", ge=2, le=1000)
     held_out: int = setting(8, "sentences kept for evaluation", unit="sentences", ge=2, le=16)
     draws: int = setting(12, "how often each of them is spoken and drawn", unit="draws", ge=3, le=1000)
 
@@ -86,10 +86,10 @@ class StyleDiffusionConfig(RecipeConfig):
     speech: SpeechConfig = setting(SpeechConfig(), "the corpus")
     codes: CodeConfig = setting(CodeConfig(), "what is sampled")
     network: NetworkConfig = setting(NetworkConfig(), "sizes")
-    decoder_updates: int = setting(700, "updates of autoencoder and acoustic decoder", unit="updates", ge=1)
+    decoder_updates: int = setting(500, "updates of autoencoder and acoustic decoder", unit="updates", ge=1)
     decoder_batch: int = setting(24, "utterances per update of them", unit="utterances", ge=2)
     decoder_lr: float = setting(2e-3, "AdamW's learning rate for them", gt=0)
-    teacher_updates: int = setting(1200, "updates of the teacher", unit="updates", ge=1)
+    teacher_updates: int = setting(800, "updates of the teacher", unit="updates", ge=1)
     teacher_batch: int = setting(128, "codes per update of the teacher", unit="codes", ge=1)
     teacher_lr: float = setting(2e-3, "AdamW's learning rate for the teacher", gt=0)
     teacher_steps: int = setting(
@@ -102,7 +102,7 @@ class StyleDiffusionConfig(RecipeConfig):
         3.0, "scale g in u + g (c - u) at which contenders are compared, 0 = no prompt", ge=0, le=20
     )
     pairs: int = setting(
-        4096, "noises and their ends that the teacher makes for ode-pairs", unit="pairs", ge=1, paper=PAPER
+        3072, "noises and their ends that the teacher makes for ode-pairs", unit="pairs", ge=1, paper=PAPER
     )
     objective: AnyObjective = setting(
         ODEPairsConfig(
@@ -117,7 +117,7 @@ class StyleDiffusionConfig(RecipeConfig):
         paper=PAPER,
     )
     steps: int = setting(1, "network calls of the student", unit="calls", ge=1, le=100)
-    updates: int = setting(700, "updates of the student", unit="updates", ge=1)
+    updates: int = setting(450, "updates of the student", unit="updates", ge=1)
     batch: int = setting(64, "codes per update of the student", unit="codes", ge=1)
     lr: float = setting(2e-3, "AdamW's learning rate for the student and a fake, if any", gt=0)
     average: float = setting(0.99, "decay of the averages that are kept", ge=0, lt=1)

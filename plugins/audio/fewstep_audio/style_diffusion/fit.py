@@ -123,6 +123,11 @@ class Tables:
             _fellows(voice),
         )
 
+    def rows(self, row: Tensor) -> tuple[Cond, Tensor]:
+        """Texts and prosody (B, P, 3) of some takes, as long as the longest of them."""
+        cond = rows_of(self.cond, row)
+        return cond, self.prosody[row, : cond.data["phones"].shape[1]]
+
 
 def _fellows(voice: Tensor) -> Tensor:
     """(N,) -> (N, F), F = the largest number of takes of one voice less one; smaller ones repeat."""
@@ -166,8 +171,8 @@ class TakeSource:
             "prompt": self._cut(other, theirs),
             "voice": self.tables.voice[row],
         }
-        prosody = self.tables.prosody[row]
-        return Batch(prosody, prosody, rows_of(self.tables.cond, row), extra)
+        cond, prosody = self.tables.rows(row)
+        return Batch(prosody, prosody, cond, extra)
 
     def _window(self, row: Tensor, key: Key) -> Tensor:
         begin = (key.uniform((len(row),)) * (self.lengths[row] - self.frames + 1)).long()
@@ -209,7 +214,7 @@ def encoded(tables: Tables, autoencoder: nn.Module) -> tuple[Tensor, Tensor]:
     with torch.no_grad():
         voices = torch.cat([auto.voice(mel[None]) for mel in tables.mels])
         places = torch.arange(len(voices)).split(CHUNK)
-        prosody = [auto.encoded(tables.prosody[part], rows_of(tables.cond, part)) for part in places]
+        prosody = [auto.encoded(said, cond) for cond, said in map(tables.rows, places)]
     return torch.cat([torch.cat(prosody), voices[:, None]], 1), voices
 
 
