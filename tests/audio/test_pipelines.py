@@ -484,6 +484,27 @@ def test_a_tiny_pipeline_is_taught_distilled_and_asked_for_a_sound(cache: Path, 
         drawn(plan, shelf, tmp_path, seconds=3.0)
 
 
+def test_an_edit_begins_with_the_recording_that_the_pipeline_itself_drowns_in_noise(
+    cache: Path, teacher: Callable[[str], PipelineTeacher], tmp_path: Path
+) -> None:
+    plan, shelf = made(cache)
+    field = teacher("StableAudioPipeline")
+    soundfile.write(tmp_path / "one.wav", tones(1, 8000, 0.5).waves[0].numpy(), 8000)
+    asked = PromptOptions(text="a low tone", seconds=0.5, like=str(tmp_path / "one.wav"), strength=0.2)
+    batch = plan.product.request(asked, 1, Key(2))
+    recording = batch.extra["begin"]
+    for contender in ("teacher", "student"):
+        *_, last = plan.product.contenders[contender].fn(shelf, batch, Step.inference(Key(3)))
+        assert alike(last.x, recording) > 0.3  # of a network that has learned nothing
+    pipe, noise = field.pipeline, Key(3).normal(recording)
+    theirs = pipe.prepare_latents(1, *recording.shape[1:], noise.dtype, noise.device, None, noise)
+    assert abs(alike(theirs + recording, recording)) < 0.1
+
+
+def alike(one: Tensor, other: Tensor) -> float:
+    return float(torch.corrcoef(torch.stack([one.flatten(), other.flatten()]))[0, 1])
+
+
 def test_a_given_folder_is_distilled_from_its_own_samples_without_any_sound(
     cache: Path, teacher: Callable[[str], PipelineTeacher], tmp_path: Path
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -30,11 +31,12 @@ from fewstep.protocol import (
 from fewstep.protocol.denoiser import View
 from fewstep.runs import bootstrap
 from fewstep.runs.media import columns, player
-from fewstep.samplers import ddim, solver_sampler, student_sampler
+from fewstep.samplers import FewStep, ddim, solver_sampler, student_sampler
 from fewstep_audio.pipelines.config import PipelineConfig
-from fewstep_audio.pipelines.sounds import picked
-from fewstep_audio.pipelines.teachers import AudioTeacher
+from fewstep_audio.pipelines.sounds import LONGEST_FILE, picked
+from fewstep_audio.pipelines.teachers import AudioTeacher, fitted
 from fewstep_audio.sound.files import named, wav_bytes
+from fewstep_audio.sound.mel import MelContract
 
 SHOWN = 2
 REFERENCE = "teacher"
@@ -47,6 +49,10 @@ class PromptOptions(Settings):
     seconds: float | None = setting(None, "how long; none = as long as the student learned", unit="s", gt=0)
     guidance: float | None = setting(
         None, "how closely the prompt is followed; none = as the run was compared", ge=1, le=20
+    )
+    like: str | None = setting(None, "a recording to begin with instead of pure noise")
+    strength: float = setting(
+        0.7, "how much of that recording is given up: at 1 nothing is left of it", gt=0, le=1
     )
 
 
@@ -83,7 +89,8 @@ def pipeline_product(
                 f"at most {field().longest:.4g} seconds",
                 "ask for less with --seconds",
             )
-        return asked([options.text] * count, length, options.guidance)
+        batch = asked([options.text] * count, length, options.guidance)
+        return batch if options.like is None else _beginning(batch, field(), options, length)
 
     return Product(
         student="student",
@@ -113,22 +120,30 @@ def _teacher(field: Callable[[], AudioTeacher], config: PipelineConfig, few: int
     def times(process: Any, steps: int) -> Tensor:
         return torch.tensor(field().times(steps), dtype=torch.float64)
 
-    inner = (
+    return _under_guidance(
+        config,
+        field,
         solver_sampler("teacher", ddim, config.teacher_steps)
         if few is None
-        else solver_sampler("teacher", ddim, few, times)
+        else solver_sampler("teacher", ddim, few, times),
     )
-    return _under_guidance(field, inner)
 
 
-def _under_guidance(field: Callable[[], AudioTeacher], inner: Sampler) -> Sampler:
+def _under_guidance(config: PipelineConfig, field: Callable[[], AudioTeacher], inner: Sampler) -> Sampler:
     def draw(roles: Roles, batch: Batch, step: Step) -> Iterator[State]:
         model = field().guided(bare(roles["teacher"]), float(batch.extra["guidance"][0]))
-        yield from inner.fn({"teacher": model}, batch, step)
+        begun = _begun(model.process, model.process.grid(config.teacher_steps).tolist(), batch, step)
+        if begun is None:
+            yield from inner.fn({"teacher": model}, batch, step)
+        else:
+            x, times = begun
+            yield from ddim(model, x, torch.tensor(times, dtype=torch.float64), batch.cond)
 
     again = inner.with_steps
     return Sampler(
-        draw, ("teacher",), None if again is None else lambda count: _under_guidance(field, again(count))
+        draw,
+        ("teacher",),
+        None if again is None else lambda count: _under_guidance(config, field, again(count)),
     )
 
 
@@ -142,9 +157,49 @@ def _student(config: PipelineConfig, steps: int | None) -> Sampler:
 
     def draw(roles: Roles, batch: Batch, step: Step) -> Iterator[State]:
         check_scale(config, float(batch.extra["guidance"][0]))
-        yield from inner.fn(roles, batch, step)
+        student = roles["student"]
+        begun = _begun(student.process, student.process.grid(config.teacher_steps).tolist(), batch, step)
+        if begun is None:
+            yield from inner.fn(roles, batch, step)
+            return
+        x, (first, *_) = begun
+        rest = [time for time in student.schedule(steps) if time < first]
+        student = FewStep(
+            student.net,
+            student.process,
+            student.prediction,
+            (first, *rest),
+            "renoise",
+            guidance=student.guidance,
+        )
+        sample = student.resume(batch, step, x, 0)
+        yield State(sample.x, torch.zeros(len(sample.x), dtype=torch.float64), sample.est)
 
     return Sampler(draw, ("student",), lambda count: _student(config, count))
+
+
+def _beginning(batch: Batch, teacher: AudioTeacher, options: PromptOptions, seconds: float) -> Batch:
+    """The batch with the latents of a recording, cut or padded to the length that was asked for."""
+    from fewstep_audio.sound.recordings import read_recording
+
+    heard = read_recording(str(options.like), MelContract(rate=teacher.rate), LONGEST_FILE)
+    latents = teacher.latents(fitted(heard, int(seconds * teacher.rate))[None])
+    begin = latents.expand(len(batch.like), *latents.shape[1:])
+    return replace(batch, extra={**batch.extra, "begin": begin, "strength": options.strength})
+
+
+def _begun(process: Any, times: list[float], batch: Batch, step: Step) -> tuple[Tensor, list[float]] | None:
+    """Where an edit begins, and the times from there on: alpha recording + sigma noise, at a time of the grid.
+
+    The pipeline of Stable Audio adds the recording to noise of 500 times its size, whatever is asked (huggingface/diffusers
+    #10861), which leaves nothing of it.
+    """
+    if "begin" not in batch.extra:
+        return None
+    left = times[min(round((1 - batch.extra["strength"]) * (len(times) - 1)), len(times) - 2) :]
+    noise = process.noise(batch, step.key.at("noise"))
+    t = torch.full((len(noise),), left[0], dtype=torch.float64, device=noise.device)
+    return process.corrupt(batch.extra["begin"].to(noise), noise, t), left
 
 
 def check_scale(config: PipelineConfig, scale: float) -> None:
