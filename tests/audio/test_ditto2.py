@@ -443,6 +443,15 @@ def test_music_of_any_length_becomes_wav_files(made: tuple[Plan, Shelf], tmp_pat
     assert [soundfile.info(file).frames for file in files] == [512 * (22050 // 512)] * 2
 
 
+def test_controlled_music_without_a_control_is_refused_with_the_command_that_takes_one(
+    made: tuple[Plan, Shelf],
+) -> None:
+    plan, shelf = made
+    batch = plan.product.request(plan.product.options(seconds=1.0), 1, Key(2))
+    with pytest.raises(FewstepError, match="fewstep audio ditto"):
+        list(plan.product.contenders["controlled"].fn(shelf, batch, Step.inference(Key(3))))
+
+
 @pytest.mark.parametrize("objective", ["consistency", "dmd"])
 def test_another_objective_of_the_core_trains_a_student_that_decodes_steadily(
     cache: Path, objective: str
@@ -471,7 +480,7 @@ def test_a_teacher_that_makes_no_music_is_refused(cache: Path) -> None:
     [
         ({"music": {"programs": (200,)}}, "0 to 127"),
         ({"crop": 4000}, "shorter than music.seconds"),
-        ({"noise": {"lowest": 30.0}}, r"noise\.lowest must be below"),
+        ({"noise": {"lowest": 300.0}}, r"noise\.lowest must be below"),
     ],
 )
 def test_settings_that_contradict_themselves_are_refused(given: dict[str, object], told: str) -> None:

@@ -203,6 +203,10 @@ def _contenders(config: Ditto2Config) -> Mapping[str, Sampler]:
     search = Search(told.iterations, told.lr, told.patience, told.prior)
 
     def asked(batch: Batch, model: Denoiser) -> Callable[[Tensor], Tensor]:
+        if "controls" not in batch.extra:
+            raise FewstepError(
+                "nothing is asked of this music", "a control", 'fewstep audio ditto RUN --melody "C4:1 E4:1"'
+            )
         ask, scale = PerRow(batch.extra["controls"]), model.net.scale
         return lambda state: ask(scale.restored(state))
 
