@@ -51,14 +51,21 @@ RECIPE = RecipeSpec(
             control="teacher_1step",
             at_most=3.6,
             profiles=("default", "demo"),
-            why="three seeds: students 2.47 to 2.61 dB, controls 4.60 to 5.10 (the plugin's README)",
+            why="seeds 0 to 2: students 2.77 to 2.91 dB, controls 4.98 to 5.36",
         ),
         Gate(
             metric="detail_gap",
             control="teacher_1step",
             at_most=0.12,
             profiles=("default", "demo"),
-            why="three seeds: students 0.02 to 0.04, controls 0.19 to 0.29 (the plugin's README)",
+            why="seeds 0 to 2: students 0.04 to 0.06, controls 0.20 to 0.33",
+        ),
+        Gate(
+            metric="spread_gap",
+            control="teacher_1step",
+            at_most=0.22,
+            profiles=("default", "demo"),
+            why="seeds 0 to 2: students 0.14 to 0.17, controls 0.27 to 0.33",
         ),
         Gate(
             metric="distance",
