@@ -43,7 +43,7 @@ def load_pipeline(folder: Path) -> Any:
         raise FewstepError(
             f"a {name} needs diffusers and transformers, and {error.name} is not installed",
             "",
-            'pip install "fewstep[audio,diffusers]"',
+            'pip install "fewstep[pipelines]"',
         ) from error
     try:
         with quiet():

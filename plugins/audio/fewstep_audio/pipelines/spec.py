@@ -9,7 +9,7 @@ RECIPE = RecipeSpec(
     summary="Distil Stable Audio, AudioLDM 2, MusicLDM or ACE-Step from a local folder",
     config="fewstep_audio.pipelines.config:PipelineConfig",
     build="fewstep_audio.pipelines.recipe:build",
-    extra="audio",
+    extra="pipelines",
     paper="Luo et al.: Latent consistency models, 2023, arXiv:2310.04378",
     presets={"smoke": {"teacher_updates": 200, "updates": 200, "held_out": 16}, "demo": {}},
     gates=(Gate(metric="distance", control="teacher_few", at_most=0.5, why="not yet measured"),),
@@ -19,5 +19,5 @@ COMMAND = CommandSpec(
     name="audio/to-diffusers",
     summary="Write a few-step student of audio/pipeline as a folder that diffusers loads",
     target="fewstep_audio.pipelines.command:to_diffusers",
-    extra="audio",
+    extra="pipelines",
 )
