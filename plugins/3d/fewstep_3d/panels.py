@@ -26,8 +26,9 @@ def scene_panel(orbit: Orbit) -> Panel:
 
 
 def _views(drawn: Mapping[str, Drawn]) -> str:
-    truth = next(iter(drawn.values())).batch.x["image"]
-    rows = [("truth (the mesh)", truth)] + [(name, item.x["image"]) for name, item in drawn.items()]
+    truth = next(iter(drawn.values())).batch.x
+    rows = [] if truth is None else [("truth (the mesh)", truth["image"])]
+    rows += [(name, item.x["image"]) for name, item in drawn.items()]
     body = "".join(
         f'<tr><th scope="row">{escape(name)}</th>'
         + "".join(_cell(name, i, image) for i, image in enumerate(images))
@@ -45,7 +46,9 @@ def _cell(name: str, number: int, image: Tensor) -> str:
 
 
 def _scene(drawn: Mapping[str, Drawn], orbit: Orbit) -> str:
-    grid = drawn["student"].x["scene"][0]
+    grid = next((item.x["scene"][0] for item in drawn.values() if "scene" in item.x), None)
+    if grid is None:
+        return ""
     mesh = as_mesh(grid)
     arrays = {
         "vertices": mesh.vertices.astype(np.float32),

@@ -31,7 +31,8 @@ def strip(clip: Tensor, scale: int = 3) -> bytes:
 def _clips(drawn: Mapping[str, Drawn]) -> str:
     batch = next(iter(drawn.values())).batch
     labels = labels_of(batch).tolist()
-    shown = {"real": batch.x, **{name: item.x for name, item in drawn.items()}}
+    real = {} if batch.x is None else {"real": batch.x}
+    shown = {**real, **{name: item.x for name, item in drawn.items()}}
     parts = {name: _column(name, pixels(x[:SHOWN]), labels) for name, x in shown.items()}
     return (
         "<p>The same digits were asked of everyone. The clips loop; each has its own controls, and its frames stand "
