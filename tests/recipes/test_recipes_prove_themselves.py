@@ -11,6 +11,7 @@ from fewstep.plugins.loader import registry
 OURS = (
     "3d/sds",
     "audio/comospeech",
+    "audio/comosvc",
     "protein/rouse",
     "protein/sid",
     "text/didi",

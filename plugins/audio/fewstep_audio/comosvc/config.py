@@ -21,7 +21,7 @@ class SongConfig(Settings):
     )
     sentences: int = setting(80, "training sentences", unit="sentences", ge=1, le=80)
     takes: int = setting(2, "how often each is sung, every time to another tune", unit="takes", ge=1, le=100)
-    held_out: int = setting(12, "songs kept for evaluation: new words, new tunes", unit="songs", ge=2, le=16)
+    held_out: int = setting(8, "songs kept for evaluation: new words, new tunes", unit="songs", ge=2, le=16)
 
     @property
     def told(self) -> tuple[str, ...]:
@@ -37,14 +37,14 @@ class CoMoSVCConfig(RecipeConfig):
     noise: NoiseConfig = setting(NoiseConfig(), "levels of noise")
     batch: int = setting(16, "crops per update", unit="crops", ge=1)
     crop: int = setting(64, "length of a crop", unit="frames of 11.6 ms", ge=8)
-    teacher_updates: int = setting(760, "updates of the teacher", unit="updates", ge=1)
+    teacher_updates: int = setting(640, "updates of the teacher", unit="updates", ge=1)
     teacher_lr: float = setting(1e-3, "AdamW's learning rate for teacher and durations", gt=0)
     teacher_steps: int = setting(
         18, "Heun steps of the teacher as it is compared", unit="steps", ge=1, le=1000
     )
     objective: AnyObjective = setting("consistency", "how the student learns from the teacher", paper=PAPER)
     steps: int = setting(1, "network calls of the student", unit="calls", ge=1, le=100)
-    updates: int = setting(360, "updates of the student", unit="updates", ge=1)
+    updates: int = setting(320, "updates of the student", unit="updates", ge=1)
     lr: float = setting(5e-4, "AdamW's learning rate for the student and a fake, if any", gt=0)
     target_decay: float = setting(
         0.95, "decay of the average that sets the student's targets", ge=0, lt=1, paper=PAPER
