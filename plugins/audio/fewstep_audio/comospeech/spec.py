@@ -70,9 +70,9 @@ RECIPE = RecipeSpec(
         Gate(
             metric="distance",
             control="teacher_1step",
-            at_most=6.4,
+            at_most=4.4,
             profiles=("smoke",),
-            why="150 updates go part of the way: 5.75 to 5.98 dB, controls 6.81 to 7.52 (the plugin's README)",
+            why="seeds 0 to 2: students 2.84 to 3.13 dB, controls 5.86 to 6.49; its few updates leave speech blurred",
         ),
     ),
 )
