@@ -23,7 +23,7 @@ from fewstep.protocol import Guided as Guidance
 from fewstep_audio.sound.files import write_wavs
 from fewstep_audio.sound.mel import MelContract, log_mel
 from fewstep_audio.sound.recordings import read_recording
-from fewstep_audio.sound.vocoder import GriffinLim, Vocoder
+from fewstep_audio.sound.vocoder import Vocoder
 from fewstep_audio.speech.corpus import spoken
 from fewstep_audio.speech.espeak import Request
 from fewstep_audio.speech.layout import conditioned
@@ -64,7 +64,7 @@ class StyleOptions(Settings):
 
 
 @dataclass(frozen=True)
-class Stage:
+class Prompting:
     """What requests and evaluation need beside the shelf.
 
     Args:
@@ -159,18 +159,18 @@ def trimmed(wave: Tensor, contract: MelContract) -> Tensor:
     return wave[begin : max(end, min(len(wave), begin + 2 * contract.window))]
 
 
-def style_product(stage: Stage, contenders: dict[str, Sampler]) -> Product:
+def style_product(prompting: Prompting, contenders: dict[str, Sampler]) -> Product:
     """The product of a shelf with "autoencoder", "teacher" and "student"."""
-    told = stage.config.speech
+    told = prompting.config.speech
     return Product(
         student="student",
         contenders=contenders,
-        evaluation=stage.evaluation,
-        request=stage.request,
+        evaluation=prompting.evaluation,
+        request=prompting.request,
         options=StyleOptions,
-        write=partial(write, vocoder=stage.vocoder),
+        write=partial(write, vocoder=prompting.vocoder),
         metrics=(prosody_error(), pitch_correlation(), rate_spread(), prompt_distance()),
-        panels=(style_panel(stage.vocoder),),
+        panels=(style_panel(prompting.vocoder),),
         samples=told.held_out * told.draws,
     )
 
@@ -227,8 +227,3 @@ def said(auto: StyleAutoencoder, code: Tensor, cond: Cond) -> dict[str, Tensor]:
         "mel": auto.spoken(code, prosody, cond, frames),
         "code": code,
     }
-
-
-def default_vocoder() -> Vocoder:
-    """Griffin-Lim."""
-    return GriffinLim()

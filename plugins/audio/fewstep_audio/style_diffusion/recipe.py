@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, TypeAlias
 
 from fewstep.config import load_teacher
 from fewstep.config.objectives import Round, student_stages
@@ -54,16 +53,13 @@ from fewstep_audio.style_diffusion.config import StyleDiffusionConfig
 from fewstep_audio.style_diffusion.corpus import Cast, Takes, load_takes
 from fewstep_audio.style_diffusion.fit import AutoencoderFit, CodeSource, Tables, TakeSource
 from fewstep_audio.style_diffusion.network import StyleNetwork, unprompted
-from fewstep_audio.style_diffusion.product import Stage as Footing
-from fewstep_audio.style_diffusion.product import speaking, style_product
+from fewstep_audio.style_diffusion.product import Prompting, speaking, style_product
 
 CROP = 64
 """Frames of the crops that decoder and speaker encoder learn from; three quarters of a second."""
 
 SCALES = (0.0, 1.0, 6.0)
 """Guidance scales of the contenders that show what the knob does."""
-
-_Load: TypeAlias = Callable[[], Any]
 
 
 def build(config: StyleDiffusionConfig, site: Site) -> Plan:
@@ -255,4 +251,4 @@ def _product(config: StyleDiffusionConfig, takes: Callable[[], Takes], cache: Pa
         "teacher_1step": speaking(one_call_sampler("teacher")),
         **knob,
     }
-    return style_product(Footing(config, takes, cache, GriffinLim()), contenders)
+    return style_product(Prompting(config, takes, cache, GriffinLim()), contenders)
