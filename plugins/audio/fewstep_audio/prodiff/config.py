@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from fewstep.config import RecipeConfig, Settings, setting
 from fewstep.config.objectives import AnyObjective
+from fewstep_audio.speech.sounding import Sounding
 
 if TYPE_CHECKING:
     from fewstep.processes import Gaussian
@@ -129,21 +130,21 @@ class LossConfig(Settings):
         return self
 
 
-class ProDiffConfig(RecipeConfig):
+class ProDiffConfig(Sounding, RecipeConfig):
     """Two-step speech by progressive distillation."""
 
     speech: SpeechConfig = setting(SpeechConfig(), "the corpus")
     network: NetworkConfig = setting(NetworkConfig(), "size of the denoiser")
     schedule: AnySchedule = setting(CosineConfig(), "levels of noise: cosine, edm or vpsde")
     loss: LossConfig = setting(LossConfig(), "of the teacher's prediction")
-    batch: int = setting(16, "crops per update", unit="crops", ge=1)
+    batch: int = setting(8, "crops per update", unit="crops", ge=1)
     crop: int = setting(64, "length of a crop; SSIM needs 11", unit="frames of 11.6 ms", ge=11)
-    teacher_updates: int = setting(400, "updates of the teacher", unit="updates", ge=1)
-    teacher_lr: float = setting(1e-3, "AdamW's learning rate for the teacher, durations and prosody", gt=0)
+    teacher_updates: int = setting(900, "updates of the teacher", unit="updates", ge=1)
+    teacher_lr: float = setting(2.5e-3, "AdamW's learning rate for the teacher, durations and prosody", gt=0)
     teacher_steps: int = setting(16, "network calls of the teacher", unit="calls", ge=2, le=1024)
     objective: AnyObjective = setting("progressive", "how the student learns from the teacher", paper=PAPER)
     steps: int = setting(2, "network calls of the student", unit="calls", ge=1, le=100)
-    updates: int = setting(80, "updates of each round", unit="updates", ge=1)
+    updates: int = setting(150, "updates of each round", unit="updates", ge=1)
     lr: float = setting(1e-3, "AdamW's learning rate for the student and a fake, if any", gt=0)
     average: float = setting(0.99, "decay of the averages that are kept", ge=0, lt=1)
 

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 from fewstep.config import setting
 from fewstep.protocol import Batch, Product, Roles, Sampler, State, Step
+from fewstep_audio.metrics.choice import Kind
 from fewstep_audio.prodiff.panels import pitch_gap, prosody_panel
 from fewstep_audio.prodiff.prosody import Habits, Measured, told
 from fewstep_audio.sound.vocoder import GriffinLim, Vocoder
@@ -40,6 +41,7 @@ def prodiff_product(
     samples: int,
     voices: Sequence[str],
     vocoder: Vocoder | None = None,
+    listen: Sequence[Kind] = (),
 ) -> Product:
     """The product of a recipe whose shelf has "durations" and "prosody".
 
@@ -49,6 +51,7 @@ def prodiff_product(
         samples: held-out sentences in the evaluation, which is told their true durations and prosody.
         voices: that the networks are told apart.
         vocoder: Griffin-Lim by default.
+        listen: what is also measured on the sounds.
     """
     sings = GriffinLim() if vocoder is None else vocoder
     return speech_product(
@@ -62,6 +65,7 @@ def prodiff_product(
         asked=lambda options: {"pitch": options.pitch, "energy": options.energy},
         metrics=(pitch_gap(sings),),
         panels=(prosody_panel(sings),),
+        listen=listen,
     )
 
 

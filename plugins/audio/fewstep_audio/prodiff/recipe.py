@@ -49,11 +49,13 @@ from fewstep.samplers import (
     student_sampler,
     student_times,
 )
+from fewstep_audio.metrics.choice import check_ears
 from fewstep_audio.prodiff.config import ProDiffConfig
 from fewstep_audio.prodiff.loss import CleanPrediction, Likeness
 from fewstep_audio.prodiff.network import ProDiffNetwork
 from fewstep_audio.prodiff.product import Heard, prodiff_product
 from fewstep_audio.prodiff.prosody import Prosody, ProsodyFit, habits, louder, measured, told
+from fewstep_audio.sound.choice import vocoder_from
 from fewstep_audio.sound.mel import Scale
 from fewstep_audio.speech.corpus import Corpus, CorpusSettings, load_corpus
 from fewstep_audio.speech.durations import DurationFit, Durations
@@ -65,6 +67,7 @@ _Load: TypeAlias = Callable[[], Heard]
 
 def build(config: ProDiffConfig, site: Site) -> Plan:
     """Teacher, durations and prosody together, then the rounds of students."""
+    check_ears(config.listen)
     process = config.schedule.build(config.teacher_steps)
     corpus = cache(partial(_heard, config, site))
     predictors = {"durations": "durations", "prosody": "prosody"}
@@ -209,4 +212,6 @@ def _product(config: ProDiffConfig, corpus: _Load) -> Product:
         },
         config.speech.held_out,
         config.speech.told,
+        vocoder_from(config.vocoder),
+        config.listen,
     )

@@ -10,8 +10,8 @@ SMOKE = {
     "speech.held_out": 6,
     "network.channels": 48,
     "network.dilations": (1, 2, 4),
-    "teacher_updates": 200,
-    "updates": 40,
+    "teacher_updates": 300,
+    "updates": 60,
 }
 
 PARITY = {
@@ -20,7 +20,7 @@ PARITY = {
     "teacher_steps": 4,
     "objective.halvings": 1,
     "objective.distance": "l1",
-    "updates": 100,
+    "updates": 200,
 }
 """The released code's schedule, losses and single round, in the size of the demo."""
 
