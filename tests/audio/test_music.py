@@ -54,7 +54,7 @@ def test_the_melody_is_the_highest_key_and_rests_where_nothing_sounds() -> None:
 
 def test_a_cut_begins_at_zero_and_shortens_what_reaches_across_it() -> None:
     piece = CHORD.cut(0.75, 0.5)
-    assert piece.notes[:, :2].tolist() == [[0.0, 0.5], [0.0, 0.25], [0.0, 0.5]] or len(piece.notes) == 3
+    assert piece.notes[:, :2].tolist() == [[0.0, 0.25], [0.0, 0.5], [0.0, 0.5]]
     assert piece.seconds == 0.5
 
 

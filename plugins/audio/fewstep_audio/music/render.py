@@ -25,7 +25,7 @@ FONTS = (Path("/usr/share/sounds/sf2/TimGM6mb.sf2"),)
 Player: TypeAlias = Literal["auto", "fluidsynth", "tinysoundfont"]
 Render: TypeAlias = Callable[[Tune, np.ndarray, int, float, int], np.ndarray]
 DRUMS = 9
-TAIL = 0.0
+"""The channel, from 0, on which General MIDI has drums."""
 
 
 def play(
