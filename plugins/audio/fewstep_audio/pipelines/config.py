@@ -41,14 +41,14 @@ class PipelineConfig(RecipeConfig):
         32, "batches of teacher's samples where there are no recordings", unit="batches", ge=1
     )
     objective: AnyObjective = setting(
-        {"kind": "lcm", "guidance": 1.0, "guidance_to": 5.0, "steps": 40, "skip": 1},
+        {"kind": "lcm", "guidance": 1.0, "guidance_to": 5.0, "steps": 20, "skip": 1},
         "how the student learns from the teacher; a range of guidance (guidance, guidance_to) becomes an input of its "
         "network, else it learns the one scale `guidance` above",
         paper="Luo et al. 2023, arXiv:2310.04378; Bai et al. 2024 (ConsistencyTTA), arXiv:2309.10740",
     )
     steps: int = setting(1, "network calls of the student", unit="calls", ge=1, le=50)
-    updates: int = setting(600, "updates of the student", unit="updates", ge=1)
-    lr: float = setting(1e-3, "AdamW's learning rate for the student and a fake, if any", gt=0)
+    updates: int = setting(800, "updates of the student", unit="updates", ge=1)
+    lr: float = setting(3e-3, "AdamW's learning rate for the student and a fake, if any", gt=0)
     target_decay: float = setting(0.95, "decay of the average that sets targets", ge=0, lt=1)
     average: float = setting(0.99, "decay of the averages that are kept", ge=0, lt=1)
     held_out: int = setting(32, "samples in the evaluation", unit="samples", ge=4)

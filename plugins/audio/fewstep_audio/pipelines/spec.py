@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from fewstep.plugins import CommandSpec, Gate, RecipeSpec
 
+SMOKE = {"teacher_updates": 200, "updates": 220, "objective.steps": 10, "held_out": 16}
+
 RECIPE = RecipeSpec(
     name="audio/pipeline",
     summary="Distil Stable Audio, AudioLDM 2, MusicLDM or ACE-Step from a local folder",
@@ -11,7 +13,7 @@ RECIPE = RecipeSpec(
     build="fewstep_audio.pipelines.recipe:build",
     extra="pipelines",
     paper="Luo et al.: Latent consistency models, 2023, arXiv:2310.04378",
-    presets={"smoke": {"teacher_updates": 200, "updates": 200, "held_out": 16}, "demo": {}},
+    presets={"smoke": SMOKE, "demo": {}},
     gates=(Gate(metric="distance", control="teacher_few", at_most=0.5, why="not yet measured"),),
 )
 
