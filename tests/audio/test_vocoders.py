@@ -15,8 +15,8 @@ from fewstep.errors import FewstepError
 from fewstep_audio.comospeech.config import CoMoSpeechConfig
 from fewstep_audio.sound.choice import VocoderConfig, vocoder_from
 from fewstep_audio.sound.hifigan import Generator, half_band
-from fewstep_audio.sound.mel import MelContract
-from fewstep_audio.sound.vocoder import GriffinLim, Vocoder
+from fewstep_audio.sound.mel import MelContract, log_mel, stft
+from fewstep_audio.sound.vocoder import GriffinLim, Lapped, Vocoder
 from fewstep_audio.sound.vocoders import load_bigvgan, load_hifigan, load_vocos
 from fewstep_audio.sound.vocos import Vocos, overlapped
 from fewstep_audio.sound.weights import folded
@@ -212,3 +212,25 @@ def test_settings_name_a_network_and_its_folder_together() -> None:
         VocoderConfig(kind="hifigan")
     with pytest.raises(ValueError, match="means nothing to griffin-lim"):
         VocoderConfig(path="somewhere")
+
+
+@pytest.mark.parametrize("contract", [MelContract(), MelContract(window=1000, hop=300)])
+def test_griffin_lims_own_transforms_are_those_of_torch(contract: MelContract) -> None:
+    wave = torch.sin(torch.arange(30 * contract.hop) ** 1.3 / 50)
+    lapped, window = Lapped(contract, 31), torch.hann_window(contract.window)
+    spectrum = lapped.spectrum(wave)
+    torch.testing.assert_close(spectrum.T, stft(wave, contract), atol=1e-4, rtol=0)
+    spoiled = spectrum * torch.linspace(0.5, 2, 31)[:, None]
+    theirs = torch.istft(spoiled.T, contract.window, contract.hop, window=window, length=len(wave))
+    torch.testing.assert_close(lapped.wave(spoiled), theirs, atol=1e-4, rtol=1e-4)
+
+
+def test_griffin_lim_comes_closer_with_every_doubling_and_refuses_half_a_window() -> None:
+    wave = torch.sin(torch.arange(40 * 256) ** 1.2 / 40) * 0.3
+    mel = log_mel(wave, MelContract())
+    gaps = [
+        float((log_mel(GriffinLim(iterations=n)(mel), MelContract()) - mel).abs().mean()) for n in (2, 8, 32)
+    ]
+    assert gaps[0] > gaps[1] > gaps[2]
+    with pytest.raises(ValueError, match="T >= 4"):
+        GriffinLim()(mel[:, :3])

@@ -41,6 +41,8 @@ class Opinion:
 def opinion(wave: Tensor, rate: int) -> Opinion:
     """Of (N,) samples in [-1, 1]; of longer sounds, the mean over pieces that begin a second apart.
 
+    The package itself passes over some pieces, whose ends it rounds to one sample too early; here all count.
+
     Raises:
         FewstepError: onnxruntime or speechmos is not there.
         ValueError: there are no samples.

@@ -66,7 +66,7 @@ def voice_windows(wave: Tensor, rate: int) -> Tensor:
     sound = sound * max(1.0, LOUDNESS / max(float(sound.square().mean().sqrt()), 1e-9))
     count = _windows(len(sound))
     sound = F.pad(sound, (0, max(0, ((count - 1) * STEP + WINDOW) * CONTRACT.hop - len(sound))))
-    power = mel_filters(CONTRACT) @ _spectrum(sound)
+    power = mel_filters(CONTRACT) @ spectrum(sound)
     return voice_encoder()(power.unfold(1, WINDOW, STEP)[:, :count].permute(1, 2, 0).contiguous())
 
 
@@ -85,7 +85,8 @@ def similarity(mine: Tensor, other: Tensor) -> Tensor:
     return (mine * other).sum(-1)
 
 
-def _spectrum(sound: Tensor) -> Tensor:
+def spectrum(sound: Tensor) -> Tensor:
+    """(N,) -> (201, T) power of the short-time Fourier transform, zeros beyond the ends."""
     # librosa pads with zeros where our contract reflects
     half = CONTRACT.window // 2
     padded = torch.stft(
