@@ -75,6 +75,13 @@ def test_all_faults_of_a_score_are_told_at_once() -> None:
         assert part in told
 
 
+def test_a_melody_out_of_range_is_told_which_transposition_fits() -> None:
+    told = faults(score("C3 G3 R C4"))
+    assert "--transpose=12" in told[0]
+    assert not faults(score("C3 G3 R C4").transposed(12))
+    assert "spans 24 semitones, the range 19" in faults(score("C3 C5"))[0]
+
+
 # ---------------------------------------------------------------------------------------------------- syllables
 
 

@@ -31,6 +31,7 @@ class SingingOptions(Settings):
     tempo: float | None = setting(
         None, f"beats per minute; the score's own, or {TEMPO:g}", ge=20, le=300, unit="beats per minute"
     )
+    transpose: int = setting(0, "sing higher by so many semitones", ge=-60, le=60, unit="semitones")
     voice: str | None = setting(None, "who sings")
 
     @model_validator(mode="after")
@@ -76,14 +77,13 @@ def wished(options: SingingOptions) -> tuple[str, Score | None]:
         ValueError: the text cannot be sung.
         FewstepError: the score's file cannot be read.
     """
-    if options.score is None:
-        score = None
-        if options.notes is not None:
-            score = Score(tuple(read_notes(options.notes)[0]), options.tempo or TEMPO)
-        return check_text(WORDS if options.text is None else options.text), score
-    words, score = read_song(options.score, follows_text=options.text is not None)
-    if options.tempo is not None:
-        score = Score(score.notes, options.tempo)
+    words, score = WORDS, None
+    if options.score is not None:
+        words, score = read_song(options.score, follows_text=options.text is not None)
+    elif options.notes is not None:
+        score = Score(tuple(read_notes(options.notes)[0]), TEMPO)
+    if score is not None:
+        score = Score(score.notes, options.tempo or score.tempo).transposed(options.transpose)
     return check_text(words if options.text is None else options.text), score
 
 

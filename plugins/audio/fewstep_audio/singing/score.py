@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 LOWEST, HIGHEST = 55, 74
 """The trained range in MIDI numbers: G3 (196 Hz) to D5 (587 Hz)."""
@@ -60,6 +60,11 @@ class Score:
         """How long each note is."""
         return tuple(note.beats * 60 / self.tempo for note in self.notes)
 
+    def transposed(self, semitones: int) -> Score:
+        """The same melody, higher by so many semitones."""
+        notes = (replace(note, pitch=note.pitch + semitones) if note.pitch else note for note in self.notes)
+        return replace(self, notes=tuple(notes))
+
     @property
     def attacks(self) -> int:
         """Notes that begin a syllable."""
@@ -103,7 +108,8 @@ def faults(score: Score, lowest: int = LOWEST, highest: int = HIGHEST) -> list[s
     outside = [note.name for note in score.notes if note.pitch and not lowest <= note.pitch <= highest]
     if outside:
         told.append(
-            f"outside of the trained range {named(lowest)} to {named(highest)}: {' '.join(outside)}; transpose"
+            f"outside of the trained range {named(lowest)} to {named(highest)}: {' '.join(outside)}; "
+            + _remedy([note.pitch for note in score.notes if note.pitch], lowest, highest)
         )
     for note, seconds in zip(score.notes, score.seconds, strict=True):
         most = LONGEST if note.pitch else SILENT
@@ -111,6 +117,15 @@ def faults(score: Score, lowest: int = LOWEST, highest: int = HIGHEST) -> list[s
             told.append(f"{note.name} lasts {seconds:.3g} s; expected {SHORTEST:g} to {most:g} s")
     told += loose_slurs(score.notes)
     return told
+
+
+def _remedy(pitches: Sequence[int], lowest: int, highest: int) -> str:
+    """The smallest transposition that fits, octaves first, or why there is none."""
+    fits = range(lowest - min(pitches), highest - max(pitches) + 1)
+    if not fits:
+        return f"the melody spans {max(pitches) - min(pitches)} semitones, the range {highest - lowest}"
+    best = min(fits, key=lambda shift: (shift % 12 != 0, abs(shift)))
+    return f"transpose by {best:+d} semitones (--transpose={best})"
 
 
 def loose_slurs(notes: Sequence[Note]) -> list[str]:
