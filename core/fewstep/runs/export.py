@@ -240,7 +240,7 @@ def _compared(graph: Graph, form: str, out: Path) -> Written:
         raise FewstepError(
             f"{graph.name!r} cannot become {file.name}: {type(error).__name__}: {str(error).splitlines()[0][:300]}",
             "a student that is a fixed sequence of tensor operations, whatever the length of its free axes",
-            "let the recipe offer Product.portable, or take --format safetensors, which always works",
+            "take another --format (safetensors always works), or let the recipe offer Product.portable",
         ) from error
     worst = max(_error(mine, theirs) for mine, (_, theirs) in zip(got, graph.examples, strict=True))
     scale = max(float(x.double().std()) for _, theirs in graph.examples for x in theirs if x.numel() > 1)

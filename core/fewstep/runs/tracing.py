@@ -82,7 +82,7 @@ def traced(product: Product, shelf: Shelf, key: Key, contender: str = "student")
         raise FewstepError(
             f"{contender!r} cannot be drawn from noise and conditions alone: {type(error).__name__}: {error}",
             "a sampler that needs nothing of a batch but its shape and its condition",
-            "let the recipe offer Product.portable, or take --format safetensors",
+            "take --format safetensors, or let the recipe offer Product.portable",
         ) from error
     noise = {f"noise{i or ''}": law for i, (law, _) in enumerate(drawn[0][0])}
     told = _named(_conditions(shown[0]), "cond")

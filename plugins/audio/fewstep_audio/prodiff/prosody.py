@@ -181,7 +181,7 @@ class Prosody(nn.Module):
             loudness: factor on the energy.
         """
         contour, voicing, loud = self(cond)
-        voice = cond.data.get("voice", torch.zeros(len(loud), dtype=torch.int64, device=loud.device))
+        voice = cond.data.get("voice", torch.zeros(loud.shape[0], dtype=torch.int64, device=loud.device))
         pitch = self.registers[voice][:, None] + contour + semitones * SEMITONE
         found = {
             "pitch": pitch,

@@ -120,7 +120,7 @@ def with_beliefs(role: str, steps: int, length: int, sharpness: float = 1.0) -> 
         steps_ = torch.full((rows(batch.like),), steps)
         x = torch.full_like(batch.like, model.process.hidden_token)
         x = torch.as_tensor(batch.extra.get("prefix", x))
-        start = torch.ones(len(x), dtype=torch.float64)
+        start = torch.ones(x.shape[0], dtype=torch.float64)
         yield State({"tokens": x, "beliefs": beliefs, "steps": steps_}, start)
         for state in ancestral(model, x, model.process.grid(steps), batch.cond, key=step.key.at("solver")):
             yield State({"tokens": state.x, "beliefs": beliefs, "steps": steps_}, state.t)

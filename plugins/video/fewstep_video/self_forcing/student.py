@@ -192,7 +192,7 @@ class CausalStudent(Denoiser):
         x = noise
         wanted = torch.is_grad_enabled()
         times = [
-            torch.full((len(x),), time, dtype=torch.float64, device=x.device) for time in self.roll.times
+            torch.full((x.shape[0],), time, dtype=torch.float64, device=x.device) for time in self.roll.times
         ]
         ends = [*times[1:steps], torch.full_like(times[0], self.process.t_min)]
         for i, (t, end) in enumerate(zip(times[:steps], ends, strict=True)):
