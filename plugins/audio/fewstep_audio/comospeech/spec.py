@@ -61,13 +61,6 @@ RECIPE = RecipeSpec(
             why="seeds 0 to 2: students 0.04 to 0.06, controls 0.20 to 0.33",
         ),
         Gate(
-            metric="spread_gap",
-            control="teacher_1step",
-            at_most=0.22,
-            profiles=("default", "demo"),
-            why="seeds 0 to 2: students 0.14 to 0.17, controls 0.27 to 0.33",
-        ),
-        Gate(
             metric="distance",
             control="teacher_1step",
             at_most=4.4,
