@@ -73,7 +73,7 @@ def rows(run: Run, corpus: Corpus, seed: int, iterations: int, teacher_too: bool
 
     def found(surrogate: Callable[[Tensor], Tensor]) -> tuple[Tensor, float]:
         begun = time.perf_counter(), time.process_time()
-        z = optimise(surrogate, lambda state: ask(scale.restored(state)), noise, search).noise
+        z = optimise(surrogate, lambda state: ask.sought(scale.restored(state)), noise, search).noise
         return z, time.process_time() - begun[1]
 
     def line(name: str, state: Tensor, z: Tensor, seconds: float = 0.0) -> str:

@@ -7,15 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from fewstep.processes import edm
-from fewstep.protocol import Batch, Cond, Estimate, Key, Step
+from fewstep.processes import Gaussian, edm
+from fewstep.protocol import Batch, Cond, Estimate, Key, Step, spread
 from fewstep.samplers import FewStep
-from fewstep.testing.analytic import CovarianceTeacher
+from fewstep.testing.analytic import CovarianceTeacher, Exact
+from fewstep_audio.ditto2.asked import KINDS, examples
+from fewstep_audio.ditto2.controls import PerRow
 from fewstep_audio.ditto2.optimise import (
     Found,
     Search,
@@ -26,6 +30,7 @@ from fewstep_audio.ditto2.optimise import (
     through_student,
     through_teacher,
 )
+from fewstep_audio.music.corpus import Corpus, MusicSettings, load_corpus
 
 DIMENSIONS, ASKED = 512, 64
 PROCESS = edm(sigma_data=0.5)
@@ -59,18 +64,19 @@ class Told(nn.Module):
 class ExactMap(FewStep):
     """The flow map of the exact ODE: what a perfect student would have learned."""
 
-    def __init__(self) -> None:
-        super().__init__(Told(), PROCESS, "x0", (PROCESS.t_max,), rule="flow")
+    def __init__(self, teacher: Any) -> None:
+        super().__init__(Told(), teacher.process, "x0", (teacher.process.t_max,), rule="flow")
+        self.teacher = teacher
 
     def forward(
         self, xt: Tensor, t: Tensor, cond: Cond | None = None, *, to: Tensor, **_: object
     ) -> Estimate:
         """The clean state with which DDIM's jump lands where the ODE does."""
-        kept = (to / t).to(xt.dtype)[:, None]
-        return Estimate((TEACHER.flow_map(xt, t, to) - kept * xt) / (1 - kept))
+        kept = spread((to / t).to(xt.dtype), xt)
+        return Estimate((self.teacher.flow_map(xt, t, to) - kept * xt) / (1 - kept))
 
 
-STUDENT = ExactMap()
+STUDENT = ExactMap(TEACHER)
 
 
 def noise(seed: int) -> Tensor:
@@ -173,6 +179,84 @@ def test_a_penalty_keeps_the_noise_on_its_shell() -> None:
 
 def test_one_call_costs_a_fraction_of_twenty() -> None:
     assert found("student").seconds < found("teacher").seconds / 4
+
+
+# ------------------------------------------------------------------------- real controls on the Gaussian law of music
+
+
+class SeparableTeacher(Exact):
+    """Data N(0, C_bands x C_time) over (B, M, T): exact denoiser and exact map along the products of principal axes."""
+
+    def __init__(self, process: Gaussian, bands: Tensor, time: Tensor) -> None:
+        super().__init__(process)
+        (rows, self.left), (columns, self.right) = torch.linalg.eigh(bands), torch.linalg.eigh(time)
+        self.values = rows.clamp(min=0)[:, None] * columns.clamp(min=0)
+
+    def scaled(self, x: Tensor, gain: Tensor) -> Tensor:
+        """Each axis by its own gain."""
+        return (self.left @ ((self.left.T @ x.double() @ self.right) * gain) @ self.right.T).to(x.dtype)
+
+    def believe(self, xt: Tensor, t: Tensor, cond: Cond) -> Tensor:
+        """Wiener's filter."""
+        return self.scaled(xt, self.values / (self.values + self.process.sigma(t)[:, None, None].square()))
+
+    def flow_map(self, xt: Tensor, t: Tensor, s: Tensor) -> Tensor:
+        """Where the exact ODE leads."""
+        now, then = (self.values + self.process.sigma(u)[:, None, None].square() for u in (t, s))
+        return self.scaled(xt, (then / now).sqrt())
+
+
+@cache
+def music(folder: str) -> tuple[Corpus, SeparableTeacher]:
+    """Six chorales, and the covariances of their bands and of their frames."""
+    corpus = load_corpus(MusicSettings(tunes=4, held_out=2, seconds=8.0), Path(folder))
+    frames = torch.cat([corpus.scale.normalized(one.mel) for one in corpus.training], 1).double()
+    lags = torch.stack([(frames[:, : frames.shape[1] - k] * frames[:, k:]).mean() for k in range(64)])
+    place = torch.arange(64)
+    time = lags[(place[:, None] - place).abs()] / lags[0]
+    return corpus, SeparableTeacher(edm(), frames @ frames.T / frames.shape[1], time)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_controls_of_music_hold_in_steady_decoders_and_are_lost_to_fresh_noise(
+    tmp_path_factory: pytest.TempPathFactory, seed: int
+) -> None:
+    pytest.importorskip("music21", reason='scores need pip install "fewstep[music]"')
+    corpus, teacher = music(str(tmp_path_factory.getbasetemp() / "music"))
+    student, batch = ExactMap(teacher), examples(corpus, 6, 64)
+    controls, scale = batch.extra["controls"], corpus.scale
+    z = teacher.process.noise(batch, Key(seed))
+
+    def errors(state: Tensor) -> dict[str, float]:
+        losses = PerRow(controls)(scale.restored(state))
+        return {kind: float(losses[which::3].mean()) for which, kind in enumerate(KINDS)}
+
+    def search(surrogate: Callable[[Tensor], Tensor]) -> Tensor:
+        return optimise(
+            surrogate,
+            lambda x: PerRow(controls).sought(scale.restored(x)),
+            z,
+            Search(40, patience=40, prior=10.0),
+        ).noise
+
+    best = search(through_student(student, batch))
+    blurred = search(through_teacher(teacher, batch, 1))
+    free = errors(decoded(student, batch, z, 4))
+    steady, solved = (
+        errors(decoded(student, batch, best, 4)),
+        errors(through_teacher(teacher, batch, 64)(best)),
+    )
+    lost = errors(renoised(student, batch, best, 4, Step.inference(Key(seed))))
+    undistilled = errors(through_teacher(teacher, batch, 64)(blurred))
+    for kind in KINDS:
+        assert steady[kind] < free[kind] / 3, kind
+        assert solved[kind] < free[kind] / 3, kind
+    assert lost["inpaint"] > 0.5 * free["inpaint"]
+    assert lost["melody"] > 0.5 * free["melody"]
+    assert lost["intensity"] > free["intensity"] / 3
+    assert undistilled["inpaint"] > free["inpaint"]
+    assert not undistilled["intensity"] < free["intensity"]
 
 
 if __name__ == "__main__":  # the table, as docs quote it

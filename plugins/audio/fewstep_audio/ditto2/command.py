@@ -110,7 +110,7 @@ def serve(
 
     from fewstep.protocol import Key
     from fewstep.runs.counting import counted
-    from fewstep_audio.ditto2.controls import Sum
+    from fewstep_audio.ditto2.controls import sought
     from fewstep_audio.ditto2.optimise import decoded, energy, optimise, through_student, through_teacher
     from fewstep_audio.ditto2.recipe import free_batch
     from fewstep_audio.ditto2.requests import understood
@@ -126,7 +126,7 @@ def serve(
         if through == "student"
         else through_teacher(teacher, batch, teacher_calls)
     )
-    asked = Sum(job.controls)
+    asked = sought(job.controls)
     with counted([student, teacher]) as calls:
         found = optimise(
             surrogate,

@@ -41,6 +41,11 @@ class Control(Protocol):
         """Of ``shown``."""
         ...
 
+    @property
+    def enough(self) -> float:
+        """Loss below which a search asks no more: what music has by itself. Below it, music is spoiled for the control."""
+        ...
+
     def __call__(self, mel: Tensor) -> Tensor:
         """(B, M, T) log-mel -> (B,) loss."""
         ...
@@ -67,6 +72,7 @@ class Known:
     std: Tensor
     name: str = "inpaint"
     unit: str = "std"
+    enough: float = 0.02
 
     def __call__(self, mel: Tensor) -> Tensor:
         """(B,)."""
@@ -93,6 +99,7 @@ class Intensity:
     width: int = 43
     name: str = "intensity"
     unit: str = "dB"
+    enough: float = 1.0
 
     def __call__(self, mel: Tensor) -> Tensor:
         """(B,)."""
@@ -117,6 +124,7 @@ class Melody:
     contract: MelContract
     name: str = "melody"
     unit: str = "nats"
+    enough: float = 1.0
 
     def __call__(self, mel: Tensor) -> Tensor:
         """(B,)."""
@@ -148,6 +156,7 @@ class Structure:
     block: int = 8
     name: str = "structure"
     unit: str = ""
+    enough: float = 0.01
 
     def __call__(self, mel: Tensor) -> Tensor:
         """(B,)."""
@@ -178,6 +187,7 @@ class Adherence:
     target: Tensor
     name: str = "adherence"
     unit: str = "1 - cosine"
+    enough: float = 0.05
 
     def __call__(self, mel: Tensor) -> Tensor:
         """(B,)."""
@@ -199,6 +209,7 @@ class Sum:
     parts: Sequence[tuple[float, Control]]
     name: str = "sum"
     unit: str = ""
+    enough: float = 0.0
 
     def __call__(self, mel: Tensor) -> Tensor:
         """(B,)."""
@@ -220,14 +231,27 @@ class PerRow:
     controls: Sequence[Control]
     name: str = "each its own"
     unit: str = ""
+    enough: float = 0.0
 
     def __call__(self, mel: Tensor) -> Tensor:
         """(B,)."""
         return torch.cat([ask(mel[row : row + 1]) for row, ask in enumerate(self.controls)])
 
+    def sought(self, mel: Tensor) -> Tensor:
+        """(B,) as :func:`sought`."""
+        enough = torch.tensor([ask.enough for ask in self.controls]).to(mel)
+        return torch.maximum(self(mel), enough)
+
     def shown(self, loss: float) -> float:
         """As it is."""
         return loss
+
+
+def sought(controls: Sequence[tuple[float, Control]]) -> Callable[[Tensor], Tensor]:
+    """The (B,) loss of a search: the weighted sum, in which a control that has enough counts as a constant."""
+    return lambda mel: torch.stack(
+        [w * control(mel).clamp(min=control.enough) for w, control in controls]
+    ).sum(0)
 
 
 def decibels(mel: Tensor, contract: MelContract) -> Tensor:
@@ -263,8 +287,9 @@ def savitzky_golay(width: int, order: int) -> Tensor:
 
 def chroma(mel: Tensor, contract: MelContract) -> Tensor:
     """(B, M, T) log-mel -> (B, 12, T) share of each pitch class in the energy between 250 and 2100 Hz."""
-    energy = chroma_filters(contract).to(mel) @ (2 * mel).exp()
-    return energy / energy.sum(1, keepdim=True).clamp(min=1e-12)
+    loudest = mel.amax(1, keepdim=True).detach()  # shares do not change, and no power overflows
+    energy = chroma_filters(contract).to(mel) @ (2 * (mel - loudest)).exp()
+    return energy / energy.sum(1, keepdim=True).clamp(min=1e-20)
 
 
 @lru_cache(maxsize=8)

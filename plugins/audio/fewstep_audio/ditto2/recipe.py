@@ -208,7 +208,7 @@ def _contenders(config: Ditto2Config) -> Mapping[str, Sampler]:
                 "nothing is asked of this music", "a control", 'fewstep audio ditto RUN --melody "C4:1 E4:1"'
             )
         ask, scale = PerRow(batch.extra["controls"]), model.net.scale
-        return lambda state: ask(scale.restored(state))
+        return lambda state: ask.sought(scale.restored(state))
 
     teacher = heun_from("teacher", config.teacher_steps)
     found = partial(controlled_sampler, asked, search, told.decode_steps)
