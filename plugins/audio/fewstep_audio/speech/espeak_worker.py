@@ -3,11 +3,11 @@
 espeak-ng is not deterministic when one process speaks twice, because its synthesizer keeps state. So the library is
 set up once, and every utterance is spoken by a fork of that untouched state, which then ends.
 
-    python -I -S espeak_worker.py LIBRARY DATA < jobs.json > utterances
+    python -I -S espeak_worker.py LIBRARY DATA < jobs > utterances
 
-Standard input: a JSON list of {text, voice, pitch, range, rate}. Standard output, for each: eight hexadecimal digits
-and a JSON line of that many bytes ({samples, phones: [[name, first sample], ...]} or {error}), then the samples as
-16-bit integers in the machine's byte order.
+Standard input: lines, each a JSON list of {text, voice, pitch, range, rate}. Standard output: the rate in eight
+hexadecimal digits; then, for each job, eight hexadecimal digits and a JSON line of that many bytes ({samples, phones:
+[[name, first sample], ...]} or {error}), then the samples as 16-bit integers in the machine's byte order.
 """
 
 from __future__ import annotations
@@ -106,12 +106,13 @@ def in_a_fork(lib: ctypes.CDLL, job: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Speak all jobs, one fork each."""
+    """Speak the jobs of every line, one fork each, until there are no more lines."""
     lib, rate = load(sys.argv[1], sys.argv[2])
     sys.stdout.buffer.write(b"%08x" % rate)
     sys.stdout.buffer.flush()
-    for job in json.load(sys.stdin):
-        in_a_fork(lib, job)
+    while line := sys.stdin.buffer.readline():
+        for job in json.loads(line):
+            in_a_fork(lib, job)
 
 
 if __name__ == "__main__":
