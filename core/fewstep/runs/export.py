@@ -264,10 +264,15 @@ def _error(mine: Sequence[Tensor], theirs: Sequence[Tensor]) -> float:
 
 def _equal(found: Written, allowed: float) -> Written:
     if found.error > allowed:
+        off = (
+            f"is off by up to {found.error:.3g}"
+            if found.error < float("inf")
+            else "gives no such numbers at all"
+        )
         raise FewstepError(
-            f"{found.file.name} does not equal the student: it is off by up to {found.error:.3g}",
+            f"{found.file.name} does not equal the student: it {off}",
             f"at most {allowed:.3g} ({found.about})",
-            "nothing was written; please report it with the command and the recipe",
+            "nothing was written; take another --format, and please report it with the command and the recipe",
         )
     return found
 
