@@ -6,12 +6,13 @@ import itertools
 import json
 import math
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
 import soundfile
 import torch
 from torch import Tensor
+from typer.testing import CliRunner
 
 from fewstep.engine import execute
 from fewstep.errors import FewstepError
@@ -592,46 +593,56 @@ def test_all_that_is_wrong_is_told_at_once(song: str) -> None:
         understood(Request(inpaint=(song, "later")), PLAIN)
 
 
-@pytest.mark.recipe
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
+    """The folder of a run in its smallest size."""
+    from fewstep.runs import run
+
+    return run("audio/ditto2", out=tmp_path_factory.mktemp("runs"), quiet=True, **TINY).folder
+
+
+def ditto(*words: object) -> Any:
+    from fewstep.cli import application
+
+    return CliRunner().invoke(application(), ["audio", "ditto", *map(str, words)])
+
+
 def test_the_command_writes_music_a_report_and_what_it_cost(
-    song: str, tmp_path: Path, fewstep, made: tuple[Plan, Shelf]
+    song: str, tmp_path: Path, finished: Path
 ) -> None:
-    settings = [
-        *(
-            "music.tunes=2",
-            "music.held_out=1",
-            "music.seconds=3.5",
-            "music.programs=[4]",
-            "network.channels=16",
-        ),
-        *("network.dilations=[1,2]", "batch=2", "crop=16", "shown=32", "samples=3", "teacher_updates=2"),
-        *("teacher_steps=3", "updates=2", "search.iterations=2"),
-    ]
-    sets = [word for one in settings for word in ("-s", one)]
-    runs = str(tmp_path / "runs")
-    assert fewstep("run", "audio/ditto2", "--runs", runs, *sets).code in (0, 1)
     out = tmp_path / "new.wav"
-    asked = [
-        "--inpaint",
-        song,
-        "1.0-2.0",
-        "--intensity",
-        "0:-30 4:-10",
-        "--iterations",
-        "3",
-        "--out",
-        str(out),
-    ]
-    answer = fewstep("audio", "ditto", "audio/ditto2", "--runs", runs, "--json", *asked)
-    assert answer.code == 0, answer.err
-    facts = json.loads(answer.out)
+    asked = ["--inpaint", song, "1.0-2.0", "--intensity", "0:-30 4:-10", "--iterations", 3, "--out", out]
+    answer = ditto(finished, "--json", *asked)
+    assert answer.exit_code == 0, answer.output
+    facts = json.loads(answer.output)
     assert facts["calls"] == {"optimising": 4, "decoding": 4}
     assert set(facts["controls"]) == {"inpaint", "intensity"}
     assert facts["surrogate"][1] < facts["surrogate"][0]
-    assert soundfile.info(out).frames == 4 * 22050
-    assert "<audio" in out.with_suffix(".html").read_text()
-    wrong = fewstep("audio", "ditto", "audio/ditto2", "--runs", runs, "--through", "wall", "--out", "a.mp3")
-    assert wrong.code == 2
-    assert "--through" in wrong.err
-    assert "--out" in wrong.err
-    assert np.isfinite(facts["norm"])
+    assert soundfile.info(out).frames == 4 * MUSIC.rate
+    assert out.with_suffix(".html").read_text().count("<audio") == 2
+
+
+def test_the_same_seed_gives_the_same_file_and_another_gives_another(tmp_path: Path, finished: Path) -> None:
+    files = [tmp_path / f"{number}.wav" for number in range(3)]
+    for file, seed in zip(files, (1, 1, 2), strict=True):
+        answer = ditto(finished, "--melody", "C4:1", "--iterations", 2, "--seed", seed, "--out", file)
+        assert answer.exit_code == 0, answer.output
+        assert "step 2/2" in answer.output
+        assert "network calls" in answer.output
+    first, again, other = (file.read_bytes() for file in files)
+    assert first == again != other
+
+
+def test_the_gradient_may_go_through_the_teacher_instead(tmp_path: Path, finished: Path) -> None:
+    through = ["--through", "teacher", "--teacher-calls", 3, "--iterations", 2, "--json"]
+    answer = ditto(finished, "--structure", "ABA", "--seconds", 1, *through, "--out", tmp_path / "a.wav")
+    assert answer.exit_code == 0, answer.output
+    assert (
+        json.loads(answer.output)["calls"]["optimising"] == 3 * 3 + 2 * 2
+    )  # two calls are made again on the way back
+
+
+def test_options_that_make_no_sense_are_told_together(finished: Path) -> None:
+    answer = ditto(finished, "--melody", "C4:1", "--through", "wall", "--out", "a.mp3")
+    assert isinstance(answer.exception, FewstepError)
+    assert all(part in str(answer.exception) for part in ("--through", "--out"))
