@@ -42,7 +42,7 @@ def speech_options(told: Sequence[str]) -> type[SpeechOptions]:
         def _known(cls, given: str) -> str:
             if given not in told:
                 raise ValueError(
-                    f"no voice {given!r}{nearest(given, told)}; this run knows {', '.join(told)}"
+                    f"this run knows {', '.join(told)}, but no voice {given!r}{nearest(given, told)}"
                 )
             return given
 
