@@ -19,8 +19,8 @@ from markdown_it.token import Token
 TOP = Path(__file__).resolve().parents[1]
 READING_ORDER = (
     "index", "process", "geometry", "denoiser", "student", "samplers", "objective", "objectives/index", "oracles",
-    "swapping", "ring", "speed", "mutations", "plan", "keys", "engine", "runs", "serving", "config", "plugins", "conformance",
-    "cookbook", "adr/index",
+    "swapping", "ring", "speed", "mutations", "plan", "keys", "engine", "runs", "serving", "config", "plugins",
+    "conformance", "cookbook", "adr/index",
 )  # fmt: skip
 OUTSIDE = ("http://", "https://", "mailto:")
 
