@@ -201,7 +201,8 @@ class Cosine:
 
     def network_time(self, t: Time) -> Time:
         """ln(alpha^2 / sigma^2), kept in [-20, 20]."""
-        return (2 * torch.log(self.alpha(t) / self.sigma(t))).clamp(-20, 20)
+        # The ratio is kept positive for runtimes whose cosine of pi / 2 is a little less than zero.
+        return (2 * torch.log((self.alpha(t) / self.sigma(t)).clamp(min=1e-9))).clamp(-20, 20)
 
 
 def noise_ratio(law: Law, t: Time) -> Time:
