@@ -41,7 +41,7 @@ from fewstep_audio.pipelines.teachers import PipelineTeacher, load_teacher_pipel
 from fewstep_audio.pipelines.tiny import TINY, tiny_pipeline
 
 PROMPTS = ("a low tone", "a high pulse")
-SECONDS = 0.5
+SECONDS = 0.3
 KINDS = tuple(TINY)
 
 
@@ -84,7 +84,7 @@ def test_a_state_is_alpha_times_the_clean_estimate_plus_sigma_times_the_noise_es
     field = teacher(kind)
     batch, x = asked(field)
     process, model = field.process, field.guided(field.denoiser, 3.0)
-    for time in process.grid(4)[:-1].tolist():
+    for time in process.grid(3)[:-1].tolist():
         found = model(x, at(time), batch.cond)
         noise = process.eps(x, found, at(time))
         again = float(process.alpha(at(time))[0]) * found.x0 + float(process.sigma(at(time))[0]) * noise
@@ -328,9 +328,9 @@ def test_a_network_that_is_told_a_scale_begins_as_its_teacher_and_a_settled_scal
     plain = Denoiser(copied(field), field.process, field.prediction)
     time, scale = at(field.times(2)[1]), torch.full((2,), 4.0)
     with torch.no_grad():
-        assert torch.equal(
-            plain(x, time, batch.cond, guidance=scale).x0, field.denoiser(x, time, batch.cond).x0
-        )
+        taught = field.denoiser(x, time, batch.cond).x0
+        begun = plain(x, time, batch.cond, guidance=scale).x0
+        assert torch.allclose(begun, taught, atol=1e-5 * float(taught.abs().max()))
         told = student(x, time, batch.cond, guidance=scale).raw
         other = student(x, time, batch.cond, guidance=scale + 1).raw
         assert isinstance(student.net, PipelineNetwork)
@@ -471,6 +471,7 @@ def drawn(plan: Plan, shelf: Shelf, folder: Path, contender: str = "student", **
     return list(plan.product.write(last.x, batch, folder))
 
 
+@pytest.mark.slow
 def test_a_tiny_pipeline_is_taught_distilled_and_asked_for_a_sound(cache: Path, tmp_path: Path) -> None:
     plan, shelf = made(cache)
     rows = {row.contender: row.evaluations for row in evaluate(plan.product, shelf, Key(1)).rows}
@@ -505,6 +506,7 @@ def alike(one: Tensor, other: Tensor) -> float:
     return float(torch.corrcoef(torch.stack([one.flatten(), other.flatten()]))[0, 1])
 
 
+@pytest.mark.slow
 def test_a_given_folder_is_distilled_from_its_own_samples_without_any_sound(
     cache: Path, teacher: Callable[[str], PipelineTeacher], tmp_path: Path
 ) -> None:
