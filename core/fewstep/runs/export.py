@@ -29,8 +29,11 @@ if TYPE_CHECKING:
     from fewstep.runs.handle import Run
 
 WEIGHTS = "safetensors"
-TOLERANCE = 1e-4
-"""Largest error of an exported graph, in standard deviations of what it should give; integers must be equal."""
+TOLERANCE = 1e-3
+"""Largest error of an exported graph, in standard deviations of what it should give; integers must be equal.
+
+onnxruntime takes cosines of float64 in float32, which moves two steps on a cosine schedule by 3e-4; a wrong graph errs by 1.
+"""
 
 
 @dataclass(frozen=True)
