@@ -88,7 +88,9 @@ def test_all_missing_packages_are_told_at_once(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_settings_name_what_is_listened_for() -> None:
-    assert CoMoSpeechConfig(listen=("words", "speaker")).listen == ("words", "speaker")
+    assert CoMoSpeechConfig(listen="words,speaker").listen == ("words", "speaker")
+    assert CoMoSpeechConfig(listen=("words",)).listen == ("words",)
+    assert CoMoSpeechConfig().listen == ()
     with pytest.raises(ValueError, match="words"):
         CoMoSpeechConfig(listen=("wods",))
     with pytest.raises(FewstepError, match=r"did you mean.*words|words"):

@@ -3,8 +3,8 @@
 The recognizer is pocketsphinx with its own American English voice model and dictionary. Its grammar is closed: any
 sequence in which each word follows one that it follows in the given sentences. So it cannot be helped by remembering
 whole sentences, and is not lost among all words of English. Measured on resynthesized espeak-ng: a choice among
-whole sentences hears everything right and stays at 0.07 when spectrograms are smeared over 9 frames, where word pairs
-say 0.20 (0.05 on the truth); a free loop over the words takes ten times as long on noise.
+whole sentences hears everything right and still says 0.07 when spectrograms are smeared over 9 frames, where word pairs
+say 0.16 (0.05 on the truth); a free loop over the words takes minutes for half a minute of speech.
 """
 
 from __future__ import annotations

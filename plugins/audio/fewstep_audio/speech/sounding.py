@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from pydantic import field_validator
+
 from fewstep.config import Settings, setting
 from fewstep_audio.metrics.choice import Kind
 from fewstep_audio.sound.choice import VocoderConfig
@@ -13,6 +17,15 @@ class Sounding(Settings):
     vocoder: VocoderConfig = setting(VocoderConfig(), "what makes sound of spectrograms")
     listen: tuple[Kind, ...] = setting(
         (),
-        "what is also measured on the sounds, against the resynthesized truth: words, speaker, quality (slow), melody, "
-        "cepstrum, frechet",
+        "what is also measured on the sounds, against the resynthesized truth, as in words,speaker: words, speaker, "
+        "quality (slow), melody, cepstrum, frechet",
     )
+
+    @field_validator("listen", mode="before")
+    @classmethod
+    def _listed(cls, given: Any) -> Any:
+        return (
+            tuple(name.strip() for name in given.split(",") if name.strip())
+            if isinstance(given, str)
+            else given
+        )
