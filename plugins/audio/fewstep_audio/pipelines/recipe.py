@@ -69,6 +69,7 @@ def build(config: PipelineConfig, site: Site) -> Plan:
                 distill,
                 config.updates,
                 distilled,
+                **_recorded(config),
             ),
         ),
         pipeline_product(config, field, told, seconds),
@@ -77,6 +78,17 @@ def build(config: PipelineConfig, site: Site) -> Plan:
 
 def _taught(config: PipelineConfig) -> bool:
     return config.teacher.kind == "train"
+
+
+def _made(config: PipelineConfig) -> bool:
+    """Whether the teacher makes what is learned from."""
+    return not _taught(config) and config.recordings is None
+
+
+def _recorded(config: PipelineConfig) -> dict[str, None]:
+    """Pairs that were made at one scale are not made again by an objective that learns from pairs at that scale."""
+    reads = _made(config) and config.objective.kind == "ode-pairs" and config.scales[1] is None
+    return {"online": None} if reads else {}
 
 
 def field_of(config: PipelineConfig, site: Site) -> AudioTeacher:
@@ -109,7 +121,7 @@ def _before(
     if _taught(config):
         teach = partial(_teach, config, site, field, seconds)
         return (Stage("teacher", teach, config.teacher_updates, {"average": "teacher"}),)
-    if config.recordings is not None:
+    if not _made(config):
         return ()
 
     def make(shelf: Shelf) -> MakePairs:
@@ -218,7 +230,7 @@ def _source(
     shelf: Shelf,
 ) -> Source:
     """Recordings, tones, or what the teacher made."""
-    if _taught(config) or config.recordings is not None:
+    if not _made(config):
         return _sounds(config, site, teacher, seconds)
     times = teacher.times(config.steps)
     return Made(PairSource(shelf["pairs"], times, teacher.denoiser.process, config.guidance))
