@@ -170,7 +170,7 @@ def test_voice_pitch_and_energy_change_what_is_said(
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ({"voice": "en-us+m9"}, r"no voice 'en-us\+m9'.*this run knows en-us\+m3, en-us\+f2"),
+        ({"voice": "en-us+m9"}, r"no voice 'en-us\+m9'"),
         ({"pitch": 13}, "less than or equal to 12"),
         ({"energy": 0}, r"greater than or equal to 0\.25"),
         ({"text": "добрый день"}, "nothing to say"),
