@@ -1,4 +1,4 @@
-"""Sounds that tests listen to: a few held-out sentences, through the vocoder, and worse and worse copies of them."""
+"""What several tests share: the smallest speaker, and sounds to listen to with worse and worse copies of them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,28 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+import fewstep
+from fewstep.runs import Run
+
+SMALLEST = {
+    "speech": {"sentences": 4, "takes": 1, "held_out": 2},
+    "network": {"channels": 16, "dilations": (1, 2)},
+    "batch": 2,
+    "crop": 16,
+    "teacher_updates": 2,
+    "teacher_steps": 2,
+    "updates": 2,
+}
+
+
+@pytest.fixture(scope="session")
+def speaking(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A finished run, trained for two updates: it says nothing that one understands, but in the right way."""
+    place = tmp_path_factory.mktemp("speaking")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(place / "cache"))
+        return fewstep.run("audio/comospeech", out=place / "runs", quiet=True, **SMALLEST)
 
 
 @dataclass(frozen=True)
