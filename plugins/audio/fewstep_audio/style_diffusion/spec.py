@@ -19,6 +19,8 @@ SMOKE = {
     "updates": 150,
 }
 
+PROPOSED = "a proposal that no run has set or confirmed yet"
+
 RECIPE = RecipeSpec(
     name="audio/style-diffusion",
     summary="Speak a text in the voice of a recording, its style sampled in one network call",
@@ -27,5 +29,41 @@ RECIPE = RecipeSpec(
     extra="audio",
     paper="Li et al.: StyleTTS-ZS, 2024, arXiv:2409.10058",
     presets={"smoke": SMOKE},
-    gates=(Gate(metric="prosody_error", control="teacher_1step", at_most=0.5, why="proposal"),),
+    gates=(
+        Gate(
+            metric="prosody_error",
+            control="teacher_1step",
+            at_most=0.5,
+            profiles=("default",),
+            why=PROPOSED,
+        ),
+        Gate(
+            metric="pitch_correlation",
+            control="teacher_1step",
+            at_least=0.9,
+            profiles=("default",),
+            why=PROPOSED,
+        ),
+        Gate(
+            metric="rate_spread_gap",
+            control="teacher_1step",
+            at_most=0.15,
+            profiles=("default",),
+            why=PROPOSED,
+        ),
+        Gate(
+            metric="prompt_distance",
+            control="guidance_0",
+            at_most=0.8,
+            profiles=("default",),
+            why=PROPOSED,
+        ),
+        Gate(
+            metric="prosody_error",
+            control="teacher_1step",
+            at_most=0.9,
+            profiles=("smoke",),
+            why=PROPOSED,
+        ),
+    ),
 )
