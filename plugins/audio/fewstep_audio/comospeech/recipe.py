@@ -176,9 +176,8 @@ def _teacher(config: CoMoSpeechConfig, process: Gaussian, speech: Corpus, shelf:
             "a denoiser whose net is a fewstep_audio.comospeech.network.MelNetwork",
             "wrap your network so that it takes phones and carries the scale of its mels",
         )
-    if isinstance(
-        found.process, Around
-    ):  # a given network may have taken the place of the one whose mu this is
+    # A given network may have taken the place of the one whose mu this is.
+    if isinstance(found.process, Around):
         found.process = around(process, found.net)
     return found
 
