@@ -14,7 +14,7 @@ def serve(
     host: Annotated[
         str,
         typer.Option(
-            "--host", help="Address to listen at; others can only ask if it is not this machine's own."
+            "--host", help="Address to listen at; at 0.0.0.0 anybody who reaches this machine may draw."
         ),
     ] = "127.0.0.1",
     runs: Annotated[Path, typer.Option("--runs", help="Where runs are kept.")] = Path("runs"),
@@ -22,7 +22,8 @@ def serve(
 ) -> None:
     """Serve a page where one types what is wanted and sees or hears student and teacher side by side.
 
-    Needs: pip install "fewstep[serve]". Nothing is asked of any other machine. Ctrl-C ends it.
+    Needs the extra "serve"; if it is missing, the line that installs it is told. Nothing is asked of any other machine.
+    Ctrl-C ends it.
 
     Examples: fewstep serve audio/comospeech · fewstep serve runs/text/didi/... --port 0
     """
