@@ -51,14 +51,14 @@ RECIPE = RecipeSpec(
             control="teacher_1step",
             at_most=3.6,
             profiles=("default", "demo"),
-            why="seeds 0 to 2: students 2.77 to 2.91 dB, controls 4.98 to 5.36",
+            why="students 2.77 to 2.91 dB, controls 4.98 to 5.36 on seeds 0 to 2; 2.85 to 2.95, 4.63 to 5.50 on 3 to 5",
         ),
         Gate(
             metric="detail_gap",
             control="teacher_1step",
             at_most=0.12,
             profiles=("default", "demo"),
-            why="seeds 0 to 2: students 0.04 to 0.06, controls 0.20 to 0.33",
+            why="students 0.04 to 0.06, controls 0.20 to 0.33 on seeds 0 to 2; 0.03 to 0.05, 0.20 to 0.33 on 3 to 5",
         ),
         Gate(
             metric="distance",
