@@ -60,6 +60,9 @@ def test_a_package_imports_only_what_its_requirements_bring(root, project, home,
     assert not undeclared
 
 
+FAMILIES = {"audio": ("audio", "singing", "music", "listening", "diffusers", "pipelines")}
+"""Extras of the families of one plugin; each recipe names its own."""
+
 CORE_EXTRAS = ("diffusers", "tensorboard", "test")
 """What the core reaches only inside functions that are used when the extra is there."""
 
@@ -70,7 +73,7 @@ PARTS = {"pydantic": "pydantic-core", "jinja2": "markupsafe"}
 def _declared(project: dict, extra: str) -> set[str]:
     """Normalised names of the base requirements and of those of the extras a package may count on."""
     extras = project["project"]["optional-dependencies"]
-    wanted = [extra] if extra else CORE_EXTRAS
+    wanted = FAMILIES.get(extra, (extra,)) if extra else CORE_EXTRAS
     lines = [*project["project"]["dependencies"], *(line for name in wanted for line in extras[name])]
     names = {canonicalize_name(Requirement(line).name) for line in lines}
     return names | {part for whole, part in PARTS.items() if whole in names}

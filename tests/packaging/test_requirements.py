@@ -47,7 +47,7 @@ def test_the_tested_set_is_names_and_versions_and_nothing_else(root):
 
 def test_all_is_every_extra_that_installs_anywhere(project):
     assert project["project"]["optional-dependencies"]["all"] == [
-        "fewstep[audio,singing,music,listening,video,3d,protein,text,diffusers,serve,onnx]"
+        "fewstep[audio,singing,music,listening,pipelines,video,3d,protein,text,diffusers,serve,onnx]"
     ]
 
 
