@@ -61,9 +61,9 @@ RECIPE = RecipeSpec(
         Gate(
             metric="distance",
             control="teacher_few",
-            at_most=0.8,
+            at_most=0.42,
             profiles=("parity",),
-            why="the paper's round of 4 to 2: a student 0.38 dB, its control 1.29 (README beside this file)",
+            why="the paper's round of 4 to 2, seed 0 alone: a student 0.29 dB, its control 0.55 (README beside this file)",
         ),
         Gate(
             metric="distance",
