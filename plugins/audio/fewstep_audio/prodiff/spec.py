@@ -5,13 +5,13 @@ from __future__ import annotations
 from fewstep.plugins import Gate, RecipeSpec
 
 SMOKE = {
-    "speech.sentences": 16,
+    "speech.sentences": 20,
     "speech.takes": 1,
     "speech.held_out": 6,
     "network.channels": 48,
     "network.dilations": (1, 2, 4),
-    "teacher_updates": 250,
-    "updates": 50,
+    "teacher_updates": 300,
+    "updates": 60,
 }
 
 PARITY = {
