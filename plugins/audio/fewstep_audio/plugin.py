@@ -13,7 +13,6 @@ from fewstep_audio.comosvc import spec as comosvc
 from fewstep_audio.ditto2 import spec as ditto2
 from fewstep_audio.pipelines import spec as pipelines
 from fewstep_audio.prodiff import spec as prodiff
-from fewstep_audio.style_diffusion import spec as style_diffusion
 
 PROTOCOL = (0, 1)
 
@@ -26,7 +25,6 @@ def fewstep_recipes() -> Iterable[RecipeSpec]:
     yield ditto2.RECIPE
     yield prodiff.RECIPE
     yield pipelines.RECIPE
-    yield style_diffusion.RECIPE
 
 
 @hookimpl
