@@ -20,15 +20,16 @@ RECIPE = RecipeSpec(
             control="teacher_few",
             at_most=0.85,
             profiles=("smoke",),
-            why="seeds 0 to 2: students 0.59 to 0.69, controls 1.12 to 1.18; confirmed on 3 to 5: 0.60 to 0.70, 1.03 to 1.17; "
-            "shows that adapters, guidance and training work together, nothing about sound (the plugin's README)",
+            why="seeds 0 to 2: students 0.59 to 0.69, controls 1.12 to 1.18; confirmed on 3 to 5: 0.60 to 0.70, 1.03 to "
+            "1.17; shows that adapters, guidance and training work together, nothing about sound (the plugin's README)",
         ),
         Gate(
             metric="distance",
             control="teacher_few",
-            at_most=0.75,
+            at_most=0.5,
             profiles=("default", "demo"),
-            why="set on seed 0 with 600 updates: student 0.53, control 1.02 (the plugin's README)",
+            why="seeds 0 and 1: students 0.30 to 0.38, controls 1.02 to 1.17; the best linear map of the noise reaches 0.61 "
+            "on seed 0 (the plugin's README)",
         ),
     ),
 )
