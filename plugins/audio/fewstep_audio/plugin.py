@@ -13,6 +13,7 @@ from fewstep_audio.comosvc import spec as comosvc
 from fewstep_audio.ditto2 import spec as ditto2
 from fewstep_audio.pipelines import spec as pipelines
 from fewstep_audio.prodiff import spec as prodiff
+from fewstep_audio.style_diffusion import spec as style_diffusion
 
 PROTOCOL = (0, 1)
 
@@ -24,6 +25,7 @@ def fewstep_recipes() -> Iterable[RecipeSpec]:
     yield comosvc.RECIPE
     yield ditto2.RECIPE
     yield prodiff.RECIPE
+    yield style_diffusion.RECIPE
     yield pipelines.RECIPE
 
 
