@@ -63,11 +63,14 @@ def test_a_package_imports_only_what_its_requirements_bring(root, project, home,
 FAMILIES = {"audio": ("audio", "singing", "music", "listening", "diffusers", "pipelines")}
 """Extras of the families of one plugin; each recipe names its own."""
 
-CORE_EXTRAS = ("diffusers", "tensorboard", "test")
+CORE_EXTRAS = ("diffusers", "tensorboard", "serve", "onnx", "test")
 """What the core reaches only inside functions that are used when the extra is there."""
 
-PARTS = {"pydantic": "pydantic-core", "jinja2": "markupsafe"}
+PARTS = {"pydantic": "pydantic-core", "jinja2": "markupsafe", "fastapi": "starlette"}
 """Requirements that always bring a distribution of their own makers, used by its own name."""
+
+BY_HAND = {"tinysoundfont"}
+"""What the Makefile installs without what it asks for, and whose absence is told where it is imported."""
 
 
 def _declared(project: dict, extra: str) -> set[str]:
@@ -76,7 +79,7 @@ def _declared(project: dict, extra: str) -> set[str]:
     wanted = FAMILIES.get(extra, (extra,)) if extra else CORE_EXTRAS
     lines = [*project["project"]["dependencies"], *(line for name in wanted for line in extras[name])]
     names = {canonicalize_name(Requirement(line).name) for line in lines}
-    return names | {part for whole, part in PARTS.items() if whole in names}
+    return names | BY_HAND | {part for whole, part in PARTS.items() if whole in names}
 
 
 def _third_party(path: Path) -> set[str]:

@@ -108,9 +108,11 @@ class AtScale:
 
     @property
     def process(self) -> Any:
+        """The teacher's."""
         return self.teacher.process
 
     def __call__(self, xt: Tree, t: Tensor, cond: Cond) -> Estimate:
+        """The teacher's estimate at those scales."""
         return self.teacher(xt, t, cond, guidance=self.scale.to(t))
 
 
