@@ -22,8 +22,8 @@ from fewstep.processes import Gaussian, edm
 from fewstep.protocol import Batch, Cond, Denoiser, Estimate, Key, Sampler, Step, spread
 from fewstep.samplers import FewStep, euler, heun, one_call_sampler, solver_sampler, student_sampler
 from fewstep.testing.analytic import Exact, GaussianTeacher
-from fewstep_audio.comospeech.network import MelNetwork
 from fewstep_audio.comospeech.prior import Around, PriorFit, around
+from fewstep_audio.networks import MelNetwork
 
 VARIANCE = torch.logspace(-3, 0, 7, dtype=torch.float64)
 MEAN = torch.linspace(-1, 1, 7, dtype=torch.float64)

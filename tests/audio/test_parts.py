@@ -16,8 +16,8 @@ from fewstep.errors import FewstepError
 from fewstep.objectives.tangent import Difference, forward
 from fewstep.processes import edm
 from fewstep.protocol import Batch, Cond, Denoiser, Drawn, Key, Step
-from fewstep_audio.comospeech.network import FrameEncoder, MelNetwork
 from fewstep_audio.metrics.spectrogram import detail, distance, spread
+from fewstep_audio.networks import FrameEncoder, MelNetwork
 from fewstep_audio.panels import speech_panel
 from fewstep_audio.sound.files import mel_picture, wav_bytes, write_wavs
 from fewstep_audio.sound.mel import MelContract, Scale

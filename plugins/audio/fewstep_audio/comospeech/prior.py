@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from fewstep.processes import Gaussian
 from fewstep.protocol import Batch, Cond, Estimate, Key, Loss, Phase, Role, Roles, Step
-from fewstep_audio.comospeech.network import MelNetwork
+from fewstep_audio.networks import MelNetwork
 
 Mean = Callable[[Cond, torch.dtype], Tensor]
 

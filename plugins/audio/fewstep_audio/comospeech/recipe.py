@@ -46,9 +46,9 @@ from fewstep.samplers import (
     student_times,
 )
 from fewstep_audio.comospeech.config import CoMoSpeechConfig
-from fewstep_audio.comospeech.network import FrameEncoder, MelNetwork
 from fewstep_audio.comospeech.prior import Around, PriorFit, around
 from fewstep_audio.metrics.choice import check_ears
+from fewstep_audio.networks import FrameEncoder, MelNetwork
 from fewstep_audio.sound.choice import vocoder_from
 from fewstep_audio.sound.mel import MelContract
 from fewstep_audio.speech.corpus import Corpus, CorpusSettings, load_corpus
@@ -173,7 +173,7 @@ def _teacher(config: CoMoSpeechConfig, process: Gaussian, speech: Corpus, shelf:
     if not isinstance(found, Denoiser) or not isinstance(found.net, MelNetwork):
         raise FewstepError(
             f"the teacher is {type(getattr(found, 'net', found)).__name__}",
-            "a denoiser whose net is a fewstep_audio.comospeech.network.MelNetwork",
+            "a denoiser whose net is a fewstep_audio.networks.MelNetwork",
             "wrap your network so that it takes phones and carries the scale of its mels",
         )
     # A given network may have taken the place of the one whose mu this is.

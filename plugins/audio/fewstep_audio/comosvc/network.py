@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fewstep.protocol import Cond
-from fewstep_audio.comospeech.network import FrameEncoder
+from fewstep_audio.networks import FrameEncoder
 from fewstep_audio.singing.layout import framed
 from fewstep_audio.sound.mel import MelContract, log_mel
 

@@ -44,9 +44,9 @@ from fewstep.samplers import (
     student_sampler,
     student_times,
 )
-from fewstep_audio.comospeech.network import MelNetwork
 from fewstep_audio.comosvc.config import CoMoSVCConfig
 from fewstep_audio.comosvc.network import ScoreEncoder
+from fewstep_audio.networks import MelNetwork
 from fewstep_audio.singing.layout import SongSource
 from fewstep_audio.singing.product import singing_product, sung, with_wrong_notes
 from fewstep_audio.singing.songs import Songs, SongSettings, load_songs
@@ -142,7 +142,7 @@ def _teacher(config: CoMoSVCConfig, process: Gaussian, songs: Songs, shelf: Shel
     if not isinstance(found, Denoiser) or not isinstance(found.net, MelNetwork):
         raise FewstepError(
             f"the teacher is {type(getattr(found, 'net', found)).__name__}",
-            "a denoiser whose net is a fewstep_audio.comospeech.network.MelNetwork with a ScoreEncoder",
+            "a denoiser whose net is a fewstep_audio.networks.MelNetwork with a ScoreEncoder",
             "wrap your network so that it takes phones and notes and carries the scale of its mels",
         )
     return found

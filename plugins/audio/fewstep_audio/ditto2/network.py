@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fewstep.protocol import Cond
-from fewstep_audio.comospeech.network import WAVES, WaveNet, sinusoids
+from fewstep_audio.networks import WAVES, WaveNet, sinusoids
 from fewstep_audio.sound.mel import Scale
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from fewstep.protocol import Cond
-from fewstep_audio.comospeech.network import FrameEncoder, MelNetwork, sinusoids
+from fewstep_audio.networks import FrameEncoder, MelNetwork, sinusoids
 from fewstep_audio.sound.mel import MelContract, Scale, log_mel
 from fewstep_audio.sound.pitch import HIGHEST, LOWEST
 

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from fewstep.protocol import Batch, Cond, Key, Loss, Phase, Role, Roles, Step
-from fewstep_audio.comospeech.network import FrameEncoder
+from fewstep_audio.networks import FrameEncoder
 from fewstep_audio.sound.cache import content, kept
 from fewstep_audio.sound.mel import MelContract, log_mel
 from fewstep_audio.sound.pitch import HIGHEST, LOWEST, energy, pitch
