@@ -18,6 +18,10 @@ BREACHES = {
         "import librosa",
     ),
     "Plugins do not know each other": ("plugins/audio/fewstep_audio/breach.py", "import fewstep_text.plugin"),
+    "Families of the audio plugin do not know each other": (
+        "plugins/audio/fewstep_audio/comosvc/breach.py",
+        "import fewstep_audio.comospeech.config",
+    ),
     "Layers of the core": ("core/fewstep/protocol/breach.py", "import fewstep.engine"),
     "Finding plugins needs nothing but the standard library, pluggy and packaging": (
         "core/fewstep/plugins/breach.py",

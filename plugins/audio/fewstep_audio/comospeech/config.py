@@ -8,9 +8,9 @@ from pydantic import model_validator
 
 from fewstep.config import RecipeConfig, Settings, setting
 from fewstep.config.objectives import AnyObjective
+from fewstep_audio.settings import COMOSPEECH, NetworkConfig, NoiseConfig
 from fewstep_audio.speech.sounding import Sounding
 
-PAPER = "Ye et al. 2023, arXiv:2305.06908"
 PARTIAL = ("pso", "ratio-policy", "scott", "tdm")
 """Objectives that draw a part of the noise anew, or ask how probable it was: both know noise of mean zero only."""
 
@@ -59,34 +59,6 @@ class SpeechConfig(Settings):
         return self
 
 
-class NetworkConfig(Settings):
-    """Size of the denoiser."""
-
-    channels: int = setting(128, "width of encoder and decoder", unit="channels", ge=8, le=1024)
-    dilations: tuple[int, ...] = setting(
-        (1, 2, 4, 8, 1, 2), "one gated block each", unit="frames", min_length=1, max_length=40
-    )
-
-
-class NoiseConfig(Settings):
-    """Levels of noise; clean mels have standard deviation 0.5 in every band."""
-
-    lowest: float = setting(
-        0.02, "cleanest level; the student is the identity there", gt=0, paper="Song et al. 2023 eq. 5"
-    )
-    highest: float = setting(20.0, "noisiest level; 40 times the data", gt=0)
-    mean: float = setting(-0.8, "of ln sigma in teacher training", paper="Karras et al. 2022 table 1")
-    std: float = setting(1.4, "of ln sigma in teacher training", gt=0, paper="Karras et al. 2022 table 1")
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.lowest >= self.highest:
-            raise ValueError(
-                f"noise.lowest must be below noise.highest, got {self.lowest} and {self.highest}"
-            )
-        return self
-
-
 class PriorConfig(NoiseConfig):
     """Levels of noise, and its mean."""
 
@@ -110,7 +82,9 @@ class CoMoSpeechConfig(Sounding, RecipeConfig):
     teacher_steps: int = setting(
         18, "Heun steps of the teacher as it is compared", unit="steps", ge=1, le=1000
     )
-    objective: AnyObjective = setting("consistency", "how the student learns from the teacher", paper=PAPER)
+    objective: AnyObjective = setting(
+        "consistency", "how the student learns from the teacher", paper=COMOSPEECH
+    )
     steps: int = setting(1, "network calls of the student", unit="calls", ge=1, le=100)
     updates: int = setting(500, "updates of the student", unit="updates", ge=1)
     lr: float = setting(1e-3, "AdamW's learning rate for the student and a fake, if any", gt=0)
@@ -120,7 +94,7 @@ class CoMoSpeechConfig(Sounding, RecipeConfig):
         "decay of the average that sets the student's targets; the paper's 0.95 is too slow for few updates",
         ge=0,
         lt=1,
-        paper=PAPER,
+        paper=COMOSPEECH,
     )
     average: float = setting(0.99, "decay of the averages that are kept", ge=0, lt=1)
 

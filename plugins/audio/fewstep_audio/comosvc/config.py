@@ -6,7 +6,7 @@ from typing import Literal
 
 from fewstep.config import RecipeConfig, Settings, setting
 from fewstep.config.objectives import AnyObjective
-from fewstep_audio.comospeech.config import PAPER, NetworkConfig, NoiseConfig
+from fewstep_audio.settings import COMOSPEECH, NetworkConfig, NoiseConfig
 
 
 class SongConfig(Settings):
@@ -42,11 +42,13 @@ class CoMoSVCConfig(RecipeConfig):
     teacher_steps: int = setting(
         18, "Heun steps of the teacher as it is compared", unit="steps", ge=1, le=1000
     )
-    objective: AnyObjective = setting("consistency", "how the student learns from the teacher", paper=PAPER)
+    objective: AnyObjective = setting(
+        "consistency", "how the student learns from the teacher", paper=COMOSPEECH
+    )
     steps: int = setting(1, "network calls of the student", unit="calls", ge=1, le=100)
     updates: int = setting(320, "updates of the student", unit="updates", ge=1)
     lr: float = setting(5e-4, "AdamW's learning rate for the student and a fake, if any", gt=0)
     target_decay: float = setting(
-        0.95, "decay of the average that sets the student's targets", ge=0, lt=1, paper=PAPER
+        0.95, "decay of the average that sets the student's targets", ge=0, lt=1, paper=COMOSPEECH
     )
     average: float = setting(0.99, "decay of the averages that are kept", ge=0, lt=1)
