@@ -30,6 +30,7 @@ pytest.importorskip("diffusers", reason="needs fewstep[diffusers]")
 pytest.importorskip("transformers", reason="needs fewstep[diffusers]")
 
 from fewstep_audio.pipelines import recipe
+from fewstep_audio.pipelines.adapters import load_teacher_pipeline
 from fewstep_audio.pipelines.config import PipelineConfig
 from fewstep_audio.pipelines.folder import write_pipeline
 from fewstep_audio.pipelines.loading import load_pipeline
@@ -37,7 +38,7 @@ from fewstep_audio.pipelines.mels import MelTeacher
 from fewstep_audio.pipelines.network import PipelineNetwork
 from fewstep_audio.pipelines.product import PromptOptions
 from fewstep_audio.pipelines.sounds import encoded, prompts_of, recorded, tones
-from fewstep_audio.pipelines.teachers import PipelineTeacher, load_teacher_pipeline
+from fewstep_audio.pipelines.teachers import PipelineTeacher
 from fewstep_audio.pipelines.tiny import TINY, tiny_pipeline
 
 PROMPTS = ("a low tone", "a high pulse")

@@ -6,7 +6,6 @@ The network is replaced, the scheduler becomes one that takes the student's own 
 from __future__ import annotations
 
 import json
-import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -51,11 +50,12 @@ def write_pipeline(
     )
     told = dict(teacher.call(seconds, steps))
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as draft, quiet():
+    with tempfile.TemporaryDirectory(prefix=".pipeline-", dir=folder.parent) as room, quiet():
+        draft = Path(room) / folder.name
         made.save_pretrained(draft, safe_serialization=True)
         facts = {"pipeline": type(pipeline).__name__, "call": told, "guidance_in_the_weights": guidance}
-        (Path(draft) / HOW).write_text(json.dumps(facts, indent=1))
-        shutil.copytree(draft, folder)
+        (draft / HOW).write_text(json.dumps(facts, indent=1))
+        draft.rename(folder)
     return told
 
 

@@ -226,7 +226,10 @@ def distance() -> Metric:
     """Distance to what the many-step guided teacher makes of the same noise."""
 
     def measure(x: Tree, batch: Batch, key: Key) -> Score:
-        other = batch.extra.get("drawn", {}).get(REFERENCE, x)
+        drawn = batch.extra.get("drawn", {})
+        if REFERENCE not in drawn:
+            raise ValueError(f"the {REFERENCE} drew nothing, so there is nothing to be near to")
+        other = drawn[REFERENCE]
         spread = (other - other.mean(0)).square().mean().sqrt().clamp(min=1e-12)
         return bootstrap((x - other).square().flatten(1).mean(1).sqrt() / spread, key)
 

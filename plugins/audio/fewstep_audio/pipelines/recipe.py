@@ -38,11 +38,12 @@ from fewstep.protocol import (
     Stage,
 )
 from fewstep.samplers import FewStep, ddim, student_for
+from fewstep_audio.pipelines.adapters import load_teacher_pipeline
 from fewstep_audio.pipelines.config import PipelineConfig
 from fewstep_audio.pipelines.network import PipelineNetwork
 from fewstep_audio.pipelines.product import bare, pipeline_product
 from fewstep_audio.pipelines.sounds import Latents, Prompts, encoded, prompts_of, recorded, tones
-from fewstep_audio.pipelines.teachers import AudioTeacher, load_teacher_pipeline
+from fewstep_audio.pipelines.teachers import AudioTeacher
 from fewstep_audio.pipelines.tiny import tiny_pipeline
 
 _Load: TypeAlias = Callable[[], AudioTeacher]

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
-from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from fewstep.errors import FewstepError
 from fewstep.processes import Gaussian
 from fewstep.processes.laws import noise_ratio
 from fewstep.protocol import Cond, Denoiser, Guided, Tree, spread
-from fewstep_audio.pipelines.loading import load_pipeline, pipeline_class
 from fewstep_audio.pipelines.network import Ask, PipelineNetwork
 
 
@@ -146,51 +142,6 @@ def _first(leaf: Tensor) -> Tensor:
 
 def _second(leaf: Tensor) -> Tensor:
     return leaf[len(leaf) // 2 :]
-
-
-def load_teacher_pipeline(folder: Path) -> PipelineTeacher:
-    """The teacher in a pipeline's folder.
-
-    Raises:
-        FewstepError: it cannot be loaded, or nobody has written an adapter for its class.
-    """
-    name = pipeline_class(folder)
-    if name not in ADAPTERS:
-        raise FewstepError(
-            f"{folder} holds a {name}, for which there is no adapter",
-            f"one of {', '.join(ADAPTERS)}",
-            "write the members of fewstep_audio.pipelines.teachers.AudioTeacher and name your factory with "
-            "-s teacher.kind=import -s teacher.target=module:factory",
-        )
-    return ADAPTERS[name]()(load_pipeline(folder))
-
-
-def _stable_audio() -> Callable[[Any], PipelineTeacher]:
-    from fewstep_audio.pipelines.stable_audio import StableAudio
-
-    return StableAudio
-
-
-def _latent_diffusion(name: str) -> Callable[[Any], PipelineTeacher]:
-    from fewstep_audio.pipelines import latent_diffusion
-
-    found: Callable[[Any], PipelineTeacher] = getattr(latent_diffusion, name)
-    return found
-
-
-def _ace_step() -> Callable[[Any], PipelineTeacher]:
-    from fewstep_audio.pipelines.ace_step import AceStep
-
-    return AceStep
-
-
-ADAPTERS: Mapping[str, Callable[[], Callable[[Any], PipelineTeacher]]] = {
-    "StableAudioPipeline": _stable_audio,
-    "AudioLDM2Pipeline": partial(_latent_diffusion, "AudioLDM2"),
-    "MusicLDMPipeline": partial(_latent_diffusion, "MusicLDM"),
-    "AceStepPipeline": _ace_step,
-}
-"""Class of a pipeline -> its adapter, imported when it is asked for."""
 
 
 def stereo(wave: Tensor, channels: int) -> Tensor:

@@ -13,9 +13,10 @@ from typing import Any
 import torch
 
 from fewstep.protocol import Key
+from fewstep_audio.pipelines.adapters import adapted
 from fewstep_audio.pipelines.loading import quiet
 from fewstep_audio.pipelines.sounds import tones
-from fewstep_audio.pipelines.teachers import ADAPTERS, PipelineTeacher
+from fewstep_audio.pipelines.teachers import PipelineTeacher
 from fewstep_audio.sound.cache import content
 
 LETTERS = "▁abcdefghijklmnopqrstuvwxyz0123456789.,'-"
@@ -36,7 +37,7 @@ def tiny_pipeline(kind: str, seed: int, cache: Path) -> Path:
         with quiet(), torch.random.fork_rng(devices=()), tempfile.TemporaryDirectory(dir=cache) as draft:
             torch.manual_seed(Key(seed).at("tiny", kind).seed64())
             pipeline = TINY[kind]()
-            _calibrate(pipeline, ADAPTERS[kind]()(pipeline))
+            _calibrate(pipeline, adapted(pipeline, kind))
             pipeline.save_pretrained(draft, safe_serialization=True)
             if kind == "StableAudioPipeline":
                 _named_like_the_large_one(Path(draft))
