@@ -24,7 +24,6 @@ from fewstep.protocol import (
     Denoiser,
     Estimate,
     Flow,
-    Key,
     Loss,
     Phase,
     Ramp,
@@ -79,6 +78,9 @@ class ODE:
 
         The first of its states is the noise as the student itself scales it, at times[0]. ``scale`` (B,) is what a law of
         the guidance drew.
+
+        Raises:
+            ValueError: the guidance is a law, and nobody said what it drew.
         """
         process = teacher.process.on(cond.mask)
         device, count = tensors(noise)[0].device, rows(noise)
@@ -89,7 +91,9 @@ class ODE:
         grid = self.grid(process, times)
         end, shown = begun(float(grid[0])), {t: begun(t) for t in times[:1]}
         if scale is None and self.guidance is not None:
-            scale = drawn_scale(self.guidance, noise, Step.inference(Key(0)), Key(0))
+            if callable(self.guidance):
+                raise ValueError(f"the guidance is the law {self.guidance}; say what it drew, as scale=")
+            scale = torch.full((count,), self.guidance, dtype=torch.float64, device=device)
         model = teacher if scale is None else AtScale(teacher, scale)
         states = self.solver(model, end, grid, replace(cond, index=None), key=None)
         for at, state in zip([*grid.tolist()[1:], 0.0], states, strict=True):

@@ -73,6 +73,11 @@ def test_a_student_of_two_steps_is_told_the_scale_of_its_pair_too() -> None:
     assert float(loss.total.detach()) < 1e-9
 
 
+def test_a_law_of_scales_is_not_solved_before_somebody_says_what_it_drew() -> None:
+    with pytest.raises(ValueError, match="say what it drew"):
+        ODE(euler, 4, Uniform(0.0, 7.0))(guided(), torch.zeros(6, 2), Points().batch(0, Key(0)).cond)
+
+
 def test_a_student_that_cannot_be_told_is_refused_a_law_of_scales() -> None:
     make: dict[str, Any] = {"teacher": guided, "student": lambda: FewStep(Pointing(), PROCESS, "x0", (1.0,))}
     with pytest.raises(AssemblyError, match="optional input guidance"):
