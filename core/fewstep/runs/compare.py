@@ -81,15 +81,10 @@ class Comparison:
     @property
     def same_items(self) -> bool:
         """Whether all were asked for the same held-out items."""
-        first, *rest = [one.evaluation.drawn[next(iter(one.evaluation.drawn))].batch for one in self.runs]
-        return all(
-            len(tensors(first.x)) == len(tensors(other.x))
-            and all(
-                a.shape == b.shape and torch.equal(a, b)
-                for a, b in zip(tensors(first.x), tensors(other.x), strict=True)
-            )
-            for other in rest
-        )
+        batches = (next(iter(one.evaluation.drawn.values())).batch for one in self.runs)
+        # Where no truth is held out, a question is all that there is of an item.
+        first, *rest = [tensors(batch.x) or tensors(batch.cond.data) for batch in batches]
+        return all(len(first) == len(other) and all(map(torch.equal, first, other)) for other in rest)
 
     def as_json(self) -> dict[str, Any]:
         """For scripts."""

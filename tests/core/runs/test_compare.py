@@ -13,7 +13,7 @@ import torch
 
 import fewstep
 from fewstep.errors import FewstepError
-from fewstep.protocol import Batch, Drawn, Panel
+from fewstep.protocol import Batch, Cond, Drawn, Panel
 from fewstep.runs import Run
 from fewstep.runs.compare import Comparison, check, compare, render, write
 from fewstep.runs.folder import RunFolder
@@ -47,6 +47,19 @@ def test_other_items_are_cautioned_against(compared: Comparison) -> None:
     assert not other.same_items
     assert "do not share their held-out items" in render(other)
     assert "do not share their held-out items" not in render(compared)
+
+
+def test_items_without_a_truth_are_known_by_what_is_asked(compared: Comparison) -> None:
+    def asking(*numbers: float) -> Comparison:
+        runs = []
+        for one, number in zip(compared.runs, numbers, strict=True):
+            batch = Batch(torch.zeros(2, 2), cond=Cond(torch.full((2, 1), number)))
+            drawn = {name: replace(item, batch=batch) for name, item in one.evaluation.drawn.items()}
+            runs.append(replace(one, evaluation=replace(one.evaluation, drawn=drawn)))
+        return Comparison(tuple(runs))
+
+    assert asking(1.0, 1.0).same_items
+    assert not asking(1.0, 2.0).same_items
 
 
 def test_the_table_names_every_contender_of_every_run(compared: Comparison) -> None:
