@@ -299,6 +299,12 @@ def test_noise_is_around_what_the_encoder_expects_in_every_copy() -> None:
     torch.testing.assert_close(teacher.process.noise(batch, key), plain + mu)
 
 
+def test_a_process_is_described_without_the_network_that_tells_its_mean() -> None:
+    described = repr(_denoiser(True).process)
+    assert described.startswith("Around(law=")
+    assert "Conv1d" not in described
+
+
 def test_the_encoder_learns_the_mean_of_what_it_is_asked_for() -> None:
     teacher, fit = _denoiser(True), PriorFit()
     x = Key(6).normal(torch.zeros(2, 8, 5))

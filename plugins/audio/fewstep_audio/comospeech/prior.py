@@ -32,7 +32,7 @@ class Around(Gaussian):
         mean: (condition, dtype) -> mu, as large as a state. It takes no gradient from what is made of the noise.
     """
 
-    mean: Mean | None = field(default=None, compare=False)
+    mean: Mean | None = field(default=None, compare=False, repr=False)
 
     def noise(self, batch: Batch, key: Key) -> Tensor:
         """Eps + mu, projected and masked."""
