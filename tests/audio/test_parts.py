@@ -19,6 +19,7 @@ from fewstep.protocol import Batch, Cond, Denoiser, Drawn, Key, Step
 from fewstep_audio.metrics.spectrogram import detail, distance, spread
 from fewstep_audio.networks import FrameEncoder, MelNetwork
 from fewstep_audio.panels import speech_panel
+from fewstep_audio.sound.cache import kept
 from fewstep_audio.sound.files import mel_picture, wav_bytes, write_wavs
 from fewstep_audio.sound.mel import MelContract, Scale
 from fewstep_audio.sound.vocoder import GriffinLim
@@ -186,6 +187,29 @@ def test_blur_and_noise_both_widen_the_detail_gap() -> None:
 def test_the_spread_gap_of_a_halved_signal_is_three_quarters() -> None:
     batch = spoken()
     assert spread().fn({"mel": batch.x["mel"] / 2}, batch, Key(0)).value == pytest.approx(0.75, abs=1e-6)
+
+
+def test_features_are_made_once_and_a_write_that_fails_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+
+    def make() -> dict[str, np.ndarray]:
+        made.append(1)
+        return {"x": np.arange(3)}
+
+    def full(*given: object, **told: object) -> None:
+        raise OSError("no space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "savez", full)
+        with pytest.raises(OSError, match="no space"):
+            kept(tmp_path, "some", "one", make)
+    assert list(tmp_path.iterdir()) == []
+    for _ in range(2):
+        assert kept(tmp_path, "some", "one", make)["x"].tolist() == [0, 1, 2]
+    assert len(made) == 2
+    assert [file.name for file in tmp_path.iterdir()] == ["some-one.npz"]
 
 
 def test_a_wav_file_reads_back_as_it_was_written() -> None:

@@ -29,9 +29,11 @@ def kept(
     """
     file = folder / f"{kind}-{name}.npz"
     if not file.is_file():
+        made = make()
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder, suffix=".part", delete=False) as part:
-            np.savez(part, allow_pickle=False, **make())
-        Path(part.name).replace(file)
+        with tempfile.TemporaryDirectory(prefix=f".{kind}-", dir=folder) as room:
+            part = Path(room) / file.name
+            np.savez(part, allow_pickle=False, **made)
+            part.replace(file)
     with np.load(file, allow_pickle=False) as arrays:
         return dict(arrays)
