@@ -36,7 +36,7 @@ from fewstep_audio.pipelines.folder import write_pipeline
 from fewstep_audio.pipelines.loading import load_pipeline
 from fewstep_audio.pipelines.mels import MelTeacher
 from fewstep_audio.pipelines.network import PipelineNetwork
-from fewstep_audio.pipelines.product import PromptOptions
+from fewstep_audio.pipelines.product import PromptOptions, distance
 from fewstep_audio.pipelines.sounds import encoded, prompts_of, recorded, tones
 from fewstep_audio.pipelines.teachers import PipelineTeacher
 from fewstep_audio.pipelines.tiny import TINY, tiny_pipeline
@@ -435,6 +435,22 @@ def test_a_student_whose_steps_no_scheduler_takes_is_not_written(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_is_never_seen_half_written(
+    teacher: Callable[[str], PipelineTeacher], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    field, seen = teacher("StableAudioPipeline"), []
+
+    def watched(self: Path, target: Path) -> Path:
+        seen.append((self / "fewstep.json").is_file() and not target.exists())
+        raise OSError("killed")
+
+    monkeypatch.setattr(Path, "rename", watched)
+    with pytest.raises(OSError, match="killed"):
+        write_pipeline(told_student(field, steps=1), field, tmp_path / "there", 4.0, SECONDS)
+    assert seen == [True]
+    assert list(tmp_path.iterdir()) == []
+
+
 # ---- folders
 
 
@@ -587,3 +603,13 @@ def test_a_prompt_file_that_says_nothing_is_refused(tmp_path: Path) -> None:
 def test_a_scale_outside_of_what_the_student_hears_is_refused() -> None:
     with pytest.raises(ValidationError, match="guidance 9 is outside of what the student is told, 1 to 5"):
         PipelineConfig(guidance=9.0)
+
+
+def test_distance_is_in_units_of_the_teachers_spread_and_needs_the_teachers_samples() -> None:
+    theirs = Key(0).normal(torch.zeros(64, 5, 7))
+    batch = Batch(torch.zeros(64, 5, 7), extra={"drawn": {"teacher": theirs}})
+    assert distance().fn(theirs, batch, Key(1)).value == 0
+    off = distance().fn(theirs + 2, batch, Key(1)).value
+    assert off == pytest.approx(2 / float((theirs - theirs.mean(0)).square().mean().sqrt()), rel=1e-5)
+    with pytest.raises(ValueError, match="teacher drew nothing"):
+        distance().fn(theirs, Batch(torch.zeros(64, 5, 7)), Key(1))
