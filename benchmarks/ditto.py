@@ -32,11 +32,13 @@ from fewstep_audio.ditto2.optimise import (
     through_student,
     through_teacher,
 )
-from fewstep_audio.ditto2.recipe import heun_from
+from fewstep_audio.ditto2.recipe import SEVERAL, heun_from
 from fewstep_audio.metrics.notes import FRAME_RATE, heard, melody_hits
 from fewstep_audio.music.corpus import MUSIC, Corpus, MusicSettings, load_corpus
 from fewstep_audio.sound.vocoder import GriffinLim
 
+Curve = list[tuple[float, float]]
+"""CPU seconds since the search began, and the mean over samples of the best error so far, as a share of a free sample's."""
 SAMPLES = 12
 CALLS = 16
 THRESHOLD = 0.4
@@ -71,22 +73,30 @@ def rows(run: Run, corpus: Corpus, seed: int, iterations: int, teacher_too: bool
     noise = student.process.on(batch.mask).noise(batch, Key(seed).at("benchmark"))
     search = Search(iterations, config.search.lr, iterations, config.search.prior)
 
-    def found(surrogate: Callable[[Tensor], Tensor]) -> tuple[Tensor, float]:
-        begun = time.perf_counter(), time.process_time()
-        z = optimise(surrogate, lambda state: ask.sought(scale.restored(state)), noise, search).noise
-        return z, time.process_time() - begun[1]
+    with torch.no_grad():
+        free = ask.sought(scale.restored(decoded(student, batch, noise, 1)))
+
+    def found(surrogate: Callable[[Tensor], Tensor]) -> tuple[Tensor, float, Curve]:
+        begun, curve, best = time.process_time(), Curve(), torch.full_like(free, torch.inf)
+
+        def watch(_: int, losses: Tensor) -> None:
+            best.copy_(torch.minimum(best, losses))
+            curve.append((time.process_time() - begun, float((best / free).mean())))
+
+        z = optimise(surrogate, lambda state: ask.sought(scale.restored(state)), noise, search, watch).noise
+        return z, time.process_time() - begun, curve
 
     def line(name: str, state: Tensor, z: Tensor, seconds: float = 0.0) -> str:
         return "| " + " | ".join([name, *measured(scale.restored(state), batch, corpus, z, seconds)]) + " |"
 
-    steps, roles = config.search.decode_steps, {"teacher": teacher}
+    steps, roles = SEVERAL, {"teacher": teacher}
     with torch.no_grad():
         yield line("held-out music", scale.normalized(batch.x["mel"]), noise)
         yield line("student, free, 1 call", decoded(student, batch, noise, 1), noise)
         yield line(f"student, free, {steps} calls", decoded(student, batch, noise, steps), noise)
         solve = heun_from("teacher", config.teacher_steps)
         yield line("teacher, free", solve(roles, batch, noise, 0, Step.inference(Key(0))), noise)
-    z, quick = found(through_student(student, batch))
+    z, quick, student_curve = found(through_student(student, batch))
     with torch.no_grad():
         yield line("through the student, 1 call", decoded(student, batch, z, 1), z, quick)
         yield line(f"through the student, {steps} calls", decoded(student, batch, z, steps), z, quick)
@@ -98,20 +108,34 @@ def rows(run: Run, corpus: Corpus, seed: int, iterations: int, teacher_too: bool
             quick,
         )
         yield line("through the student, teacher decodes", solve(roles, batch, z, 0, fresh), z, quick)
-    z, blurred = found(through_teacher(teacher, batch, 1))
+    z, blurred, _ = found(through_teacher(teacher, batch, 1))
     with torch.no_grad():
         yield line(
             "through one call of the teacher, teacher decodes", solve(roles, batch, z, 0, fresh), z, blurred
         )
         yield line(
+            "through one call of the teacher, the same decode", through_teacher(teacher, batch, 1)(z), z
+        )
+        yield line(
             f"through one call of the teacher, {steps} calls", decoded(student, batch, z, steps), z, blurred
         )
     if teacher_too:
-        z, slow = found(through_teacher(teacher, batch, CALLS))
+        z, slow, teacher_curve = found(through_teacher(teacher, batch, CALLS))
         with torch.no_grad():
             same = through_teacher(teacher, batch, CALLS)(z)
         yield line(f"through {CALLS} calls of the teacher, the same decode", same, z, slow)
-        yield f"\nThrough the student is {slow / quick:.1f} times as fast as through {CALLS} calls of the teacher."
+        yield f"\n{iterations} steps through the student take {quick:.1f} s, through the teacher {slow:.1f} s."
+        yield equal(student_curve, teacher_curve)
+
+
+def equal(student: Curve, teacher: Curve) -> str:
+    """How much sooner the student reaches the lowest error that both reach, as shares of a free sample's error."""
+    level = max(student[-1][1], teacher[-1][1])
+    mine, other = (next(s for s, error in curve if error <= level) for curve in (student, teacher))
+    return (
+        f"Both reach {level:.3f} of a free sample's error, the student in {mine:.1f} s, the teacher in {other:.1f} s: "
+        f"{other / mine:.1f} times as fast. In the end: {student[-1][1]:.3f} and {teacher[-1][1]:.3f}."
+    )
 
 
 def measured(mel: Tensor, batch: Batch, corpus: Corpus, z: Tensor, seconds: float) -> list[str]:

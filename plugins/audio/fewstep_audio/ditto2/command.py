@@ -45,7 +45,7 @@ def ditto(
     weight: Annotated[str, typer.Option(help="'intensity=2 melody=0.5'; 1 where nothing is said.")] = "",
     seconds: Annotated[float, typer.Option(help="Length, or a loop's bridge; 0 = as asked.")] = 0.0,
     through: Annotated[
-        str, typer.Option(help="What the gradient goes through: student or teacher.")
+        str, typer.Option(help="What the gradient goes through and what decodes: student or teacher.")
     ] = "student",
     teacher_calls: Annotated[
         int, typer.Option(help="Calls of the teacher that it goes through.", min=1)
@@ -54,7 +54,9 @@ def ditto(
     lr: Annotated[float, typer.Option(help="Adam's rate, in units of the noise.", min=1e-6)] = 0.05,
     patience: Annotated[int, typer.Option(help="Steps without a better loss.", min=1)] = 10,
     prior: Annotated[float, typer.Option(help="Weight of the penalty on the noise's length.", min=0)] = 10.0,
-    decode_steps: Annotated[int, typer.Option(help="Deterministic steps of the decoder.", min=1)] = 4,
+    decode_steps: Annotated[
+        int, typer.Option(help="Deterministic steps of the student; 1 is the map that was optimised.", min=1)
+    ] = 1,
     seed: Annotated[int, typer.Option(help="Another seed gives other music.")] = 0,
     out: Annotated[
         Path, typer.Option("--out", "-o", help="The wav file; a report is written beside it.")
@@ -121,11 +123,9 @@ def serve(
     job = understood(request, scale)
     batch = _there(free_batch(1, job.frames), run.setup.device)
     noise = student.process.on(batch.mask).noise(batch, Key(seed).at("ditto"))
-    surrogate = (
-        through_student(student, batch)
-        if through == "student"
-        else through_teacher(teacher, batch, teacher_calls)
-    )
+    surrogate, decode = through_student(student, batch), lambda z: decoded(student, batch, z, decode_steps)
+    if through == "teacher":
+        surrogate = decode = through_teacher(teacher, batch, teacher_calls)
     asked = sought(job.controls)
     with counted([student, teacher]) as calls:
         found = optimise(
@@ -138,11 +138,11 @@ def serve(
         optimising = calls.count
         begun = time.perf_counter()
         with torch.no_grad():
-            made = scale.restored(decoded(student, batch, found.noise, decode_steps))
+            made = scale.restored(decode(found.noise))
         seconds = time.perf_counter() - begun
         decoding = calls.count - optimising
         with torch.no_grad():
-            free = scale.restored(decoded(student, batch, noise, decode_steps))
+            free = scale.restored(decode(noise))
     facts = {
         "surrogate": [float(found.losses[0, 0]), float(found.best[0])],
         "controls": _errors(job, made, free),

@@ -7,7 +7,7 @@ from typing import Literal, Self
 from pydantic import model_validator
 
 from fewstep.config import RecipeConfig, Settings, setting
-from fewstep.config.objectives import AnyObjective, CTMConfig
+from fewstep.config.objectives import AnyObjective, ConsistencyConfig
 
 PAPER = "Novack et al. 2024, arXiv:2405.20289"
 
@@ -72,7 +72,9 @@ class SearchConfig(Settings):
     lr: float = setting(0.05, "Adam's rate, in units of standard normal noise", gt=0)
     patience: int = setting(10, "steps without a better loss after which it stops", unit="steps", ge=1)
     prior: float = setting(10.0, "weight of (|z|^2 / D - 1)^2, which keeps the noise where noise lives", ge=0)
-    decode_steps: int = setting(4, "deterministic steps of the decoder", unit="calls", ge=1, le=100)
+    decode_steps: int = setting(
+        1, "deterministic steps of the decoder; one is the map that was optimised", unit="calls", ge=1, le=100
+    )
 
 
 class Ditto2Config(RecipeConfig):
@@ -92,12 +94,12 @@ class Ditto2Config(RecipeConfig):
         16, "Heun steps of the teacher as it is compared", unit="steps", ge=1, le=1000
     )
     objective: AnyObjective = setting(
-        CTMConfig(reach=1, compare="landing", denoising=0.0),
+        ConsistencyConfig(),
         "how the student learns from the teacher",
         paper=PAPER,
     )
     steps: int = setting(1, "network calls of the student", unit="calls", ge=1, le=100)
-    updates: int = setting(300, "updates of the student", unit="updates", ge=1)
+    updates: int = setting(400, "updates of the student", unit="updates", ge=1)
     lr: float = setting(1e-3, "AdamW's learning rate for the student and a fake, if any", gt=0)
     target_decay: float = setting(0.95, "decay of the average that sets the student's targets", ge=0, lt=1)
     average: float = setting(0.99, "decay of the averages that are kept", ge=0, lt=1)

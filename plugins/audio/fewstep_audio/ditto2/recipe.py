@@ -75,6 +75,8 @@ from fewstep_audio.sound.files import write_wavs
 from fewstep_audio.sound.vocoder import GriffinLim
 
 _Load: TypeAlias = Callable[[], Corpus]
+SEVERAL = 4
+"""Calls of the decoders that refine a sample, steadily or with fresh noise."""
 
 
 def build(config: Ditto2Config, site: Site) -> Plan:
@@ -198,7 +200,7 @@ def _product(config: Ditto2Config, corpus: _Load) -> Product:
 
 
 def _contenders(config: Ditto2Config) -> Mapping[str, Sampler]:
-    """The teacher, the student in one and four calls, and noise that is optimised in three ways."""
+    """The teacher, the student in one and four calls, and noise that is optimised and decoded in four ways."""
     told = config.search
     search = Search(told.iterations, told.lr, told.patience, told.prior)
 
@@ -211,7 +213,7 @@ def _contenders(config: Ditto2Config) -> Mapping[str, Sampler]:
         return lambda state: ask.sought(scale.restored(state))
 
     teacher = heun_from("teacher", config.teacher_steps)
-    found = partial(controlled_sampler, asked, search, told.decode_steps)
+    found = partial(controlled_sampler, asked, search)
     by_student = {
         "surrogate": lambda roles, batch: through_student(roles["student"], batch),
         "roles": ("student",),
@@ -219,11 +221,13 @@ def _contenders(config: Ditto2Config) -> Mapping[str, Sampler]:
     return {
         "teacher": solver_sampler("teacher", heun, config.teacher_steps),
         "student": student_sampler(),
-        "student_4step": student_sampler(steps=4),
+        "student_4step": student_sampler(steps=SEVERAL),
         "teacher_1step": one_call_sampler("teacher"),
-        "controlled": found(**by_student, decode=_steady),
-        "controlled_renoised": found(**by_student, decode=_renoised),
+        "controlled": found(told.decode_steps, **by_student, decode=_steady),
+        "controlled_4step": found(SEVERAL, **by_student, decode=_steady),
+        "controlled_renoised": found(SEVERAL, **by_student, decode=_renoised),
         "controlled_teacher_1step": found(
+            config.teacher_steps,
             surrogate=lambda roles, batch: through_teacher(roles["teacher"], batch, 1),
             decode=teacher,
             roles=("teacher",),

@@ -30,21 +30,41 @@ RECIPE = RecipeSpec(
     paper="Novack et al.: DITTO-2, 2024, arXiv:2405.20289",
     presets={"smoke": SMOKE, "demo": {}},
     gates=(
-        Gate(
-            metric="inpaint_error",
-            of="controlled",
-            control="controlled_renoised",
-            at_most=THIRD,
-            profiles=FULL,
-            why="proposed, not yet run: no seed stands behind this bound",
+        *(
+            Gate(
+                metric=metric,
+                control="teacher_1step",
+                at_most=bound,
+                profiles=FULL,
+                why=f"student {mine}, control {blurred} (seed 0)",
+            )
+            for metric, bound, mine, blurred in (
+                ("distance", 6.5, "4.6 dB", "8.4 dB"),
+                ("detail_gap", 0.25, "0.16", "0.37"),
+            )
+        ),
+        *(
+            Gate(
+                metric=f"{asked}_error",
+                of="controlled",
+                control="controlled_renoised",
+                at_most=bound,
+                profiles=FULL,
+                why=f"controlled {mine}, fresh noise {lost} (seed 0)",
+            )
+            for asked, bound, mine, lost in (
+                ("inpaint", THIRD, "0.11", "1.2"),
+                ("intensity", 0.1, "0.01", "0.26"),
+                ("melody", THIRD, "0.26", "1.1"),
+            )
         ),
         Gate(
             metric="inpaint_error",
             of="controlled",
-            control="student",
+            control="controlled_renoised",
             at_most=0.6,
             profiles=("smoke",),
-            why="proposed, not yet run: no seed stands behind this bound",
+            why="not yet run",
         ),
     ),
 )
