@@ -13,10 +13,8 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TypeAlias
 
-from fewstep.config import load_teacher
-from fewstep.config.objectives import Round, student_stages
+from fewstep.config.objectives import Round
 from fewstep.engine import assemble
-from fewstep.errors import FewstepError
 from fewstep.objectives import Denoising
 from fewstep.objectives.weights import edm as edm_weight
 from fewstep.processes import Gaussian, LogNormal, edm
@@ -33,7 +31,6 @@ from fewstep.protocol import (
     Product,
     Shelf,
     Site,
-    Stage,
 )
 from fewstep.samplers import (
     FewStep,
@@ -43,7 +40,6 @@ from fewstep.samplers import (
     solver_sampler,
     student_for,
     student_sampler,
-    student_times,
 )
 from fewstep_audio.comospeech.config import CoMoSpeechConfig
 from fewstep_audio.comospeech.prior import Around, PriorFit, around
@@ -58,6 +54,7 @@ from fewstep_audio.speech.layout import speakers
 from fewstep_audio.speech.product import speech_product
 from fewstep_audio.speech.source import SpeechSource
 from fewstep_audio.speech.speakers import speech_options
+from fewstep_audio.teaching import given, stages, teacher_of
 
 _Load: TypeAlias = Callable[[], Corpus]
 
@@ -66,27 +63,8 @@ def build(config: CoMoSpeechConfig, site: Site) -> Plan:
     """Teacher and durations together, then the student."""
     process = edm(sigma_min=config.noise.lowest, sigma_max=config.noise.highest)
     corpus = cache(partial(_corpus, config, site.cache))
-    taught, distilled = {"average": "teacher", "durations": "durations"}, {"average": "student"}
-    if _given(config):  # then only durations are learned first, and the stage that uses the teacher keeps it
-        taught, distilled = {"durations": "durations"}, {"average": "student", "teacher": "teacher"}
-    return Plan(
-        (
-            Stage("teacher", partial(_teach, config, process, corpus), config.teacher_updates, taught),
-            *student_stages(
-                config.objective,
-                process,
-                student_times(process, config.steps),
-                partial(_distill, config, process, corpus),
-                config.updates,
-                distilled,
-            ),
-        ),
-        _product(config, corpus),
-    )
-
-
-def _given(config: CoMoSpeechConfig) -> bool:
-    return config.teacher.kind != "train"
+    teach, distill = (partial(make, config, process, corpus) for make in (_teach, _distill))
+    return Plan(stages(config, process, teach, distill, beside=("durations",)), _product(config, corpus))
 
 
 def _corpus(config: CoMoSpeechConfig, kept: Path) -> Corpus:
@@ -106,7 +84,7 @@ def _teach(config: CoMoSpeechConfig, process: Gaussian, corpus: _Load, shelf: Sh
     times = LogNormal(config.noise.mean, config.noise.std, process.t_min, process.t_max)
     denoising = Denoising(times, edm_weight, role="teacher")
     objective: Objective = DurationFit()
-    if not _given(config):
+    if not given(config):
         terms: dict[str, tuple[float, Objective]] = {
             "denoising": (1.0, denoising),
             "durations": (1.0, DurationFit(phase="teacher")),
@@ -164,18 +142,9 @@ def _adamw(lr: Linear, match: str = "") -> Optim:
 
 
 def _teacher(config: CoMoSpeechConfig, process: Gaussian, speech: Corpus, shelf: Shelf) -> Denoiser:
-    """From the shelf if it was trained, else the given one.
-
-    Raises:
-        FewstepError: its network is not one that speaks.
-    """
-    found = shelf.get("teacher") or load_teacher(config.teacher, partial(_denoiser, config, process, speech))
-    if not isinstance(found, Denoiser) or not isinstance(found.net, MelNetwork):
-        raise FewstepError(
-            f"the teacher is {type(getattr(found, 'net', found)).__name__}",
-            "a denoiser whose net is a fewstep_audio.networks.MelNetwork",
-            "wrap your network so that it takes phones and carries the scale of its mels",
-        )
+    """Trained before or given; its network speaks."""
+    make = partial(_denoiser, config, process, speech)
+    found = teacher_of(config, make, shelf, MelNetwork, "takes phones and carries the scale of its mels")
     # A given network may have taken the place of the one whose mu this is.
     if isinstance(found.process, Around):
         found.process = around(process, found.net)

@@ -14,10 +14,8 @@ from typing import Any, TypeAlias
 
 from torch import Tensor
 
-from fewstep.config import load_teacher
-from fewstep.config.objectives import Round, student_stages
+from fewstep.config.objectives import Round
 from fewstep.engine import assemble
-from fewstep.errors import FewstepError
 from fewstep.objectives.weights import truncated_snr
 from fewstep.processes import Gaussian, Grid
 from fewstep.protocol import (
@@ -35,7 +33,6 @@ from fewstep.protocol import (
     Product,
     Shelf,
     Site,
-    Stage,
     State,
     Tree,
     rows,
@@ -61,6 +58,7 @@ from fewstep_audio.speech.corpus import Corpus, CorpusSettings, load_corpus
 from fewstep_audio.speech.durations import DurationFit, Durations
 from fewstep_audio.speech.layout import speakers
 from fewstep_audio.speech.source import SpeechSource
+from fewstep_audio.teaching import given, stages, teacher_of
 
 _Load: TypeAlias = Callable[[], Heard]
 
@@ -70,23 +68,9 @@ def build(config: ProDiffConfig, site: Site) -> Plan:
     check_ears(config.listen)
     process = config.schedule.build(config.teacher_steps)
     corpus = cache(partial(_heard, config, site))
-    predictors = {"durations": "durations", "prosody": "prosody"}
-    taught, distilled = {"average": "teacher", **predictors}, {"average": "student"}
-    if config.teacher.kind != "train":  # then only the predictors are learned first
-        taught, distilled = predictors, {"average": "student", "teacher": "teacher"}
+    teach, distill = (partial(make, config, process, corpus) for make in (_teach, _distill))
     return Plan(
-        (
-            Stage("teacher", partial(_teach, config, process, corpus), config.teacher_updates, taught),
-            *student_stages(
-                config.objective,
-                process,
-                student_times(process, config.steps),
-                partial(_distill, config, process, corpus),
-                config.updates,
-                distilled,
-            ),
-        ),
-        _product(config, corpus),
+        stages(config, process, teach, distill, beside=("durations", "prosody")), _product(config, corpus)
     )
 
 
@@ -111,7 +95,7 @@ def _teach(config: ProDiffConfig, process: Gaussian, corpus: _Load, shelf: Shelf
         "durations": (1.0, DurationFit(phase="teacher")),
         "prosody": (1.0, ProsodyFit(phase="teacher")),
     }
-    if config.teacher.kind == "train":
+    if not given(config):
         likeness = Likeness(wanted.l1, wanted.l2, wanted.ssim, process.sigma_data)
         levels = Grid(student_times(process, config.teacher_steps))
         terms["denoising"] = (1.0, CleanPrediction(levels, truncated_snr, "teacher", distance=likeness))
@@ -155,19 +139,10 @@ def _distill(config: ProDiffConfig, process: Gaussian, corpus: _Load, now: Round
 
 
 def _teacher(config: ProDiffConfig, process: Gaussian, corpus: _Load, shelf: Shelf) -> Denoiser:
-    """From the shelf if it was trained, else the given one.
-
-    Raises:
-        FewstepError: its network is not one that speaks and is told prosody.
-    """
-    found = shelf.get("teacher") or load_teacher(config.teacher, partial(_denoiser, config, process, corpus))
-    if not isinstance(found, Denoiser) or not isinstance(found.net, ProDiffNetwork):
-        raise FewstepError(
-            f"the teacher is {type(getattr(found, 'net', found)).__name__}",
-            "a denoiser whose net is a fewstep_audio.prodiff.network.ProDiffNetwork",
-            "wrap your network so that it takes phones and prosody and carries the scale of its mels",
-        )
-    return found
+    """Trained before or given; its network speaks and is told prosody."""
+    make = partial(_denoiser, config, process, corpus)
+    does = "takes phones and prosody and carries the scale of its mels"
+    return teacher_of(config, make, shelf, ProDiffNetwork, does)
 
 
 def _source(config: ProDiffConfig, process: Gaussian, corpus: _Load) -> SpeechSource:
