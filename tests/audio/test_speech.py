@@ -152,6 +152,15 @@ def test_a_crop_is_a_piece_of_one_utterance_with_its_own_phones(cache: Path) -> 
         assert torch.equal(batch.cond.data["at"][row], expected)
 
 
+def test_the_shares_of_all_ranks_are_the_batch_of_one_process(cache: Path) -> None:
+    corpus = load_corpus(SMALL, cache)
+    source = SpeechSource(corpus.training, corpus.scale, 6, 32)
+    shares = [source.batch(5, replace(Key(1), shard=(rank, 3))).x for rank in range(3)]
+    assert torch.equal(torch.cat(shares), source.batch(5, Key(1)).x)
+    with pytest.raises(ValueError, match="cannot be shared by 4 processes"):
+        source.batch(5, replace(Key(1), shard=(0, 4)))
+
+
 def test_crops_longer_than_an_utterance_are_refused(cache: Path) -> None:
     corpus = load_corpus(SMALL, cache)
     with pytest.raises(ValueError, match="make the crops shorter"):

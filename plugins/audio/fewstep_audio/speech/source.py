@@ -53,7 +53,7 @@ class SpeechSource:
 
     def batch(self, index: int, key: Key) -> Batch:
         """This rank's rows of the ``index``-th batch, drawn with replacement."""
-        count, here = self.size // key.shard[1], key.at("speech", index)
+        count, here = key.share(self.size), key.at("speech", index)
         row = here.at("utterance").integers((count,), len(self.lengths))
         slack = self.lengths[row] - self.frames + 1
         begin = (here.at("begin").uniform((count,)) * slack).long()
