@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache, partial
+from pathlib import Path
 from typing import TypeAlias
 
 from fewstep.config import load_teacher
@@ -46,10 +47,12 @@ from fewstep.samplers import (
 )
 from fewstep_audio.comosvc.config import CoMoSVCConfig
 from fewstep_audio.comosvc.network import ScoreEncoder
+from fewstep_audio.metrics.choice import check_ears
 from fewstep_audio.networks import MelNetwork
 from fewstep_audio.singing.layout import SongSource
 from fewstep_audio.singing.product import singing_product, sung, with_wrong_notes
 from fewstep_audio.singing.songs import Songs, SongSettings, load_songs
+from fewstep_audio.sound.choice import vocoder_from
 from fewstep_audio.sound.mel import MelContract
 from fewstep_audio.speech.durations import DurationFit, Durations
 
@@ -59,9 +62,7 @@ _Load: TypeAlias = Callable[[], Songs]
 def build(config: CoMoSVCConfig, site: Site) -> Plan:
     """Teacher and lengths of consonants together, then the student."""
     process = edm(sigma_min=config.noise.lowest, sigma_max=config.noise.highest)
-    told = config.songs
-    settings = SongSettings(told.voices, told.sentences, told.takes, told.held_out)
-    songs = cache(partial(load_songs, settings, site.cache))
+    songs = cache(partial(_songs, config, site.cache))
     taught, distilled = {"average": "teacher", "durations": "durations"}, {"average": "student"}
     if _given(config):  # then only durations are learned first, and the stage that uses the teacher keeps it
         taught, distilled = {"durations": "durations"}, {"average": "student", "teacher": "teacher"}
@@ -81,6 +82,12 @@ def build(config: CoMoSVCConfig, site: Site) -> Plan:
     )
 
 
+def _songs(config: CoMoSVCConfig, kept: Path) -> Songs:
+    check_ears(config.listen)
+    told = config.songs
+    return load_songs(SongSettings(told.voices, told.sentences, told.takes, told.held_out), kept)
+
+
 def _given(config: CoMoSVCConfig) -> bool:
     return config.teacher.kind != "train"
 
@@ -93,7 +100,7 @@ def _teach(config: CoMoSVCConfig, process: Gaussian, songs: _Load, shelf: Shelf)
     objective: Objective = DurationFit()
     if not _given(config):
         objective = Mix({"denoising": (1.0, denoising), "durations": (1.0, DurationFit(phase="teacher"))})
-    lr = Linear(config.teacher_lr, 0.1 * config.teacher_lr)
+    lr = _falling(config, config.teacher_lr)
     return assemble(
         objective,
         {
@@ -101,7 +108,7 @@ def _teach(config: CoMoSVCConfig, process: Gaussian, songs: _Load, shelf: Shelf)
             "durations": partial(Durations, voices=len(config.songs.told)),
         },
         _source(config, sung),
-        {"teacher": Optim((Group(lr=lr),), clip=1.0), "durations": Optim((Group(lr=lr),), clip=1.0)},
+        {"teacher": _adamw(lr), "durations": _adamw(lr)},
         {"average": Average("teacher", decay=config.average)},
     )
 
@@ -110,7 +117,7 @@ def _distill(config: CoMoSVCConfig, process: Gaussian, songs: _Load, now: Round,
     """The student keeps the teacher's encoder and learns a decoder that needs one call."""
     sung = songs()
     teacher = _teacher(config, process, sung, shelf) if now.before is None else shelf[now.before]
-    decoder = Optim((Group(r"^net\.decoder\.", lr=config.lr),), clip=1.0)
+    lr = _falling(config, config.lr)
 
     def student() -> FewStep:
         net = teacher.net.copied(is_flow_map(now.objective))
@@ -124,12 +131,21 @@ def _distill(config: CoMoSVCConfig, process: Gaussian, songs: _Load, now: Round,
             "fake": partial(_denoiser, config, process, sung),
         },
         _source(config, sung),
-        {"student": decoder, "fake": Optim((Group(lr=config.lr),), clip=1.0)},
+        {"student": _adamw(lr, r"^net\.decoder\."), "fake": _adamw(lr)},
         {
             "target": Average("student", decay=config.target_decay, when="before"),
             "average": Average("student", decay=config.average),
         },
     )
+
+
+def _falling(config: CoMoSVCConfig, lr: float) -> Linear:
+    return Linear(lr, config.lr_left * lr)
+
+
+def _adamw(lr: Linear, match: str = "") -> Optim:
+    """Fused: small networks otherwise spend a tenth of their time in the optimizer's loop over parameters."""
+    return Optim((Group(match, lr=lr),), options={"fused": True}, clip=1.0)
 
 
 def _teacher(config: CoMoSVCConfig, process: Gaussian, songs: Songs, shelf: Shelf) -> Denoiser:
@@ -171,4 +187,6 @@ def _product(config: CoMoSVCConfig, songs: _Load) -> Product:
         },
         config.songs.held_out,
         config.songs.told,
+        vocoder=vocoder_from(config.vocoder),
+        listen=config.listen,
     )

@@ -9,6 +9,8 @@ from functools import partial
 import torch
 
 from fewstep.protocol import Batch, Key, Product, Roles, Sampler, State, Step
+from fewstep_audio.metrics.choice import Kind
+from fewstep_audio.metrics.listening import listening, truth_panel
 from fewstep_audio.metrics.spectrogram import detail, distance, spread
 from fewstep_audio.metrics.tuning import cents, in_tune
 from fewstep_audio.singing.layout import held_out_songs, mistuned, scored, timed
@@ -32,6 +34,7 @@ def singing_product(
     samples: int,
     told: Sequence[str] = (),
     vocoder: Vocoder | None = None,
+    listen: Sequence[Kind] = (),
 ) -> Product:
     """The product of a recipe whose shelf has "durations", and denoisers whose net carries the scale of its mels.
 
@@ -41,8 +44,10 @@ def singing_product(
         samples: held-out songs in the evaluation.
         told: voices that the networks are told apart.
         vocoder: Griffin-Lim by default.
+        listen: what is also measured on the sounds, beside the truth's own numbers in the report.
     """
     sings = GriffinLim() if vocoder is None else vocoder
+    heard = listening(listen, sings)
 
     def by(batch: Batch, voices: Sequence[str]) -> Batch:
         cond = replace(batch.cond, data={**batch.cond.data, **speakers(voices, told)})
@@ -68,8 +73,8 @@ def singing_product(
         request=request,
         options=singing_options(told),
         write=partial(write_wavs, vocoder=sings),
-        metrics=(distance(), detail(), spread(), cents(sings), in_tune(sings)),
-        panels=(singing_panel(sings),),
+        metrics=(distance(), detail(), spread(), cents(sings), in_tune(sings), *heard),
+        panels=(singing_panel(sings), *((truth_panel(heard),) if heard else ())),
         samples=samples,
     )
 
