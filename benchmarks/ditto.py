@@ -53,7 +53,7 @@ def main() -> None:
     asked.add_argument("--no-teacher", action="store_true", help="leave out what takes long")
     told = asked.parse_args()
     run = load(told.run)
-    config = run.setup.config
+    config = run.setup.resolved.config
     corpus = load_corpus(MusicSettings(**config.music.model_dump()), run.setup.site.cache)
     for seed in told.seeds:
         print(f"\nseed {seed}, {SAMPLES} samples of {config.shown * MUSIC.hop / MUSIC.rate:.1f} s")
@@ -67,7 +67,7 @@ def main() -> None:
 
 def rows(run: Run, corpus: Corpus, seed: int, iterations: int, teacher_too: bool) -> Iterator[str]:
     """One line for each way to a sample."""
-    student, teacher, config = run.shelf["student"], run.shelf["teacher"], run.setup.config
+    student, teacher, config = run.shelf["student"], run.shelf["teacher"], run.setup.resolved.config
     batch = examples(corpus, SAMPLES, config.shown)
     ask, scale = PerRow(batch.extra["controls"]), student.net.scale
     noise = student.process.on(batch.mask).noise(batch, Key(seed).at("benchmark"))

@@ -644,8 +644,20 @@ def test_the_same_seed_gives_the_same_file_and_another_gives_another(tmp_path: P
     assert first == again != other
 
 
-def test_the_gradient_may_go_through_the_teacher_instead(tmp_path: Path, finished: Path) -> None:
-    through = ["--through", "teacher", "--teacher-calls", 3, "--iterations", 2, "--json"]
+def test_the_gradient_may_go_through_the_teacher_instead_and_the_teacher_may_decode(
+    tmp_path: Path, finished: Path
+) -> None:
+    through = [
+        "--through",
+        "teacher",
+        "--decoder",
+        "teacher",
+        "--teacher-calls",
+        3,
+        "--iterations",
+        2,
+        "--json",
+    ]
     answer = ditto(finished, "--structure", "ABA", "--seconds", 1, *through, "--out", tmp_path / "a.wav")
     assert answer.exit_code == 0, answer.output
     again = 2 * 2  # on the way back, of two steps of the search
@@ -653,6 +665,6 @@ def test_the_gradient_may_go_through_the_teacher_instead(tmp_path: Path, finishe
 
 
 def test_options_that_make_no_sense_are_told_together(finished: Path) -> None:
-    answer = ditto(finished, "--melody", "C4:1", "--through", "wall", "--out", "a.mp3")
+    answer = ditto(finished, "--melody", "C4:1", "--through", "wall", "--decoder", "ear", "--out", "a.mp3")
     assert isinstance(answer.exception, FewstepError)
-    assert all(part in str(answer.exception) for part in ("--through", "--out"))
+    assert all(part in str(answer.exception) for part in ("--through", "--decoder", "--out"))

@@ -45,11 +45,12 @@ def ditto(
     weight: Annotated[str, typer.Option(help="'intensity=2 melody=0.5'; 1 where nothing is said.")] = "",
     seconds: Annotated[float, typer.Option(help="Length, or a loop's bridge; 0 = as asked.")] = 0.0,
     through: Annotated[
-        str, typer.Option(help="What the gradient goes through and what decodes: student or teacher.")
+        str, typer.Option(help="What the gradient goes through: student or teacher.")
     ] = "student",
-    teacher_calls: Annotated[
-        int, typer.Option(help="Calls of the teacher that it goes through.", min=1)
-    ] = 16,
+    teacher_calls: Annotated[int, typer.Option(help="Calls of the teacher, where it is asked.", min=1)] = 16,
+    decoder: Annotated[
+        str, typer.Option(help="Who decodes what was found: student, or teacher in so many calls.")
+    ] = "student",
     iterations: Annotated[int, typer.Option(help="Steps of Adam at most.", min=1)] = 100,
     lr: Annotated[float, typer.Option(help="Adam's rate, in units of the noise.", min=1e-6)] = 0.05,
     patience: Annotated[int, typer.Option(help="Steps without a better loss.", min=1)] = 10,
@@ -82,7 +83,8 @@ def ditto(
     )
     search = Search(iterations, lr, patience, prior)
     tell = _silent if as_json else partial(typer.echo, err=True)
-    facts = serve(opened, request, search, through, teacher_calls, decode_steps, seed, out, tell)
+    ways = (through, decoder)
+    facts = serve(opened, request, search, ways, teacher_calls, decode_steps, seed, out, tell)
     if as_json:
         from fewstep.commands._output import show_json
 
@@ -96,7 +98,7 @@ def serve(
     run: Run,
     request: Any,
     search: Any,
-    through: str,
+    ways: tuple[str, str],
     teacher_calls: int,
     decode_steps: int,
     seed: int,
@@ -117,15 +119,15 @@ def serve(
     from fewstep_audio.ditto2.recipe import free_batch
     from fewstep_audio.ditto2.requests import understood
 
-    check(run, through, decode_steps, out)
+    check(run, ways, decode_steps, out)
     student, teacher = run.shelf["student"], run.shelf["teacher"]
     scale = student.net.scale
     job = understood(request, scale)
     batch = _there(free_batch(1, job.frames), run.setup.device)
     noise = student.process.on(batch.mask).noise(batch, Key(seed).at("ditto"))
-    surrogate, decode = through_student(student, batch), lambda z: decoded(student, batch, z, decode_steps)
-    if through == "teacher":
-        surrogate = decode = through_teacher(teacher, batch, teacher_calls)
+    by_teacher = through_teacher(teacher, batch, teacher_calls)
+    surrogate = by_teacher if ways[0] == "teacher" else through_student(student, batch)
+    decode = by_teacher if ways[1] == "teacher" else partial(decoded, student, batch, steps=decode_steps)
     asked = sought(job.controls)
     with counted([student, teacher]) as calls:
         found = optimise(
@@ -158,7 +160,7 @@ def serve(
     }
 
 
-def check(run: Run, through: str, decode_steps: int, out: Path) -> None:
+def check(run: Run, ways: tuple[str, str], decode_steps: int, out: Path) -> None:
     """Whether this run can serve, and where to; all problems at once.
 
     Raises:
@@ -170,8 +172,9 @@ def check(run: Run, through: str, decode_steps: int, out: Path) -> None:
     problems = []
     if run.setup.recipe.name != RECIPE:
         raise FewstepError(f"{run.name} is no run of {RECIPE}", f"a run of {RECIPE}", f"fewstep run {RECIPE}")
-    if through not in ("student", "teacher"):
-        problems.append(f"--through: student or teacher, got {through!r}")
+    for option, way in zip(("through", "decoder"), ways, strict=True):
+        if way not in ("student", "teacher"):
+            problems.append(f"--{option}: student or teacher, got {way!r}")
     if decode_steps > 1 and run.shelf["student"].rule not in STEADY:
         problems.append(
             f"--decode-steps: a student that walks by {run.shelf['student'].rule!r} decodes in one step"
@@ -259,6 +262,7 @@ def _written(
         ("control", "optimised", "not optimised", "unit"), rows, "What was asked, and how far it is missed"
     )
     style = "body{font-family:sans-serif;max-width:60rem;margin:2rem auto}.columns{display:flex;gap:2rem;flex-wrap:wrap}"
+    style += "td,th{padding:.2rem 1rem .2rem 0;text-align:left}caption{text-align:left}"
     lines = "".join(f"<li>{escape(line)}</li>" for line in told({**facts, "files": []}))
     page = (
         f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{escape(out.stem)}</title><style>{style}</style>"

@@ -43,7 +43,7 @@ class Control(Protocol):
 
     @property
     def enough(self) -> float:
-        """Loss below which a search asks no more: what music has by itself. Below it, music is spoiled for the control."""
+        """Loss below which a search asks no more, so that music is not spoiled for the control."""
         ...
 
     def __call__(self, mel: Tensor) -> Tensor:
@@ -124,7 +124,7 @@ class Melody:
     contract: MelContract
     name: str = "melody"
     unit: str = "nats"
-    enough: float = 1.0
+    enough: float = 0.8
 
     def __call__(self, mel: Tensor) -> Tensor:
         """(B,)."""

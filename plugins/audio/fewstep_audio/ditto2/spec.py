@@ -12,9 +12,9 @@ SMOKE = {
     "network.dilations": (1, 2, 4, 8),
     "shown": 64,
     "samples": 6,
-    "teacher_updates": 200,
+    "teacher_updates": 160,
     "teacher_steps": 8,
-    "updates": 100,
+    "updates": 80,
     "search.iterations": 30,
 }
 
@@ -58,13 +58,16 @@ RECIPE = RecipeSpec(
                 ("melody", THIRD, "0.26", "1.1"),
             )
         ),
-        Gate(
-            metric="inpaint_error",
-            of="controlled",
-            control="controlled_renoised",
-            at_most=0.6,
-            profiles=("smoke",),
-            why="not yet run",
+        *(
+            Gate(
+                metric=f"{asked}_error",
+                of="controlled",
+                control="controlled_renoised",
+                at_most=bound,
+                profiles=("smoke",),
+                why="not yet run",
+            )
+            for asked, bound in (("inpaint", 0.6), ("intensity", 0.1), ("melody", 0.75))
         ),
     ),
 )
