@@ -99,7 +99,7 @@ class StyleDiffusionConfig(RecipeConfig):
         0.15, "share of training codes whose prompt is hidden, for guidance", ge=0, le=1, paper=PAPER
     )
     guidance: float = setting(
-        3.0, "scale g in u + g (c - u) at which contenders are compared, 0 = no prompt", ge=0, le=20
+        1.0, "scale g in u + g (c - u) at which contenders are compared, 0 = no prompt", ge=0, le=20
     )
     pairs: int = setting(
         3072, "noises and their ends that the teacher makes for ode-pairs", unit="pairs", ge=1, paper=PAPER
@@ -109,7 +109,7 @@ class StyleDiffusionConfig(RecipeConfig):
             solver="ddim",
             steps=32,
             guidance=0.0,
-            guidance_to=7.0,
+            guidance_to=2.0,
             distance="l1",
             perceptual={"prosody": 1.0, "mel": 0.5},
         ),

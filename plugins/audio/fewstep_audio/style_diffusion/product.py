@@ -55,7 +55,7 @@ class StyleOptions(Settings):
     text: str = setting("The student says this in one step.", "what to say, in English")
     voice: str = setting("en-us+f1", "espeak-ng voice of the prompt, where no reference is given")
     reference: str = setting("", "recording whose voice is wanted: a path, some seconds long")
-    guidance: float = setting(3.0, "how much the prompt counts: 0 ignores it, 1 is plain", ge=0, le=7)
+    guidance: float = setting(1.0, "how much the prompt counts: 0 ignores it, 1 is plain", ge=0, le=2)
 
     @field_validator("text")
     @classmethod

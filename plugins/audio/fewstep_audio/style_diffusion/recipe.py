@@ -58,7 +58,7 @@ from fewstep_audio.style_diffusion.product import Prompting, speaking, style_pro
 CROP = 64
 """Frames of the crops that decoder and speaker encoder learn from; three quarters of a second."""
 
-SCALES = (0.0, 1.0, 6.0)
+SCALES = (0.0, 2.0)
 """Guidance scales of the contenders that show what the knob does."""
 
 
