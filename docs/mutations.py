@@ -96,7 +96,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "progressive",
         "the clean end is forgotten",
         "objectives/progressive.py",
-        "aim = _where(index == len(times) - 1, there, landing(process, zt, there, t, end))",
+        "aim = _where(index == len(times) - 1, _as(there, zt), landing(process, zt, there, t, end))",
         "aim = landing(process, zt, there, t, end)",
         ("tests/core/objectives/test_rounds.py",),
     ),
