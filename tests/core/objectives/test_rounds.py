@@ -17,10 +17,11 @@ from fewstep.config.objectives.pairs import GuidanceConfig, ODEPairsConfig, Prog
 from fewstep.engine import AssemblyError, assemble, execute
 from fewstep.objectives import GuidanceDistillation, Progressive, from_w, halved, weights
 from fewstep.objectives.progressive import landing
-from fewstep.processes import Product, Uniform, edm, flow, trig, vp
+from fewstep.processes import Product, Uniform, cosine, edm, flow, trig, vp
 from fewstep.protocol import (
     Batch,
     Cond,
+    Denoiser,
     Estimate,
     Group,
     Guided,
@@ -121,6 +122,22 @@ def test_a_step_with_the_landing_estimate_lands_on_the_target(process: Any) -> N
     back = two.jump(state, Estimate(landing(two, state, there, t, s)), t, s)
     assert all(torch.allclose(back[name], there[name], atol=1e-12) for name in back)
     assert not torch.allclose(process.jump(x, Estimate(y), t, s), y, atol=1e-3)
+
+
+class Still(nn.Module):
+    """Expects the same clean state, whatever it sees."""
+
+    def forward(self, x: Tensor, time: Tensor, cond: Cond) -> Tensor:
+        return torch.full_like(x, 0.3)
+
+
+def test_float32_states_do_not_blow_up_where_almost_no_signal_is_left() -> None:
+    process = cosine()
+    still = Denoiser(Still(), process, "x0")
+    times = tuple(process.grid(2000)[:8].tolist())
+    objective, roles = Progressive(times, weight=weights.one), {"teacher": still, "student": still}
+    loss = lossof(objective, roles, data(512).float())
+    assert float(loss) < 1e-13, "two steps toward one point are one step toward it"
 
 
 def test_rotated_covariances_in_three_dimensions_multiply_their_steps() -> None:
