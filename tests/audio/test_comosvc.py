@@ -132,6 +132,14 @@ def test_a_singer_that_networks_were_told_can_be_chosen(cache: Path) -> None:
         asked(plan, voice="en-us+f3")
 
 
+def test_a_run_may_also_listen_for_more_and_bring_a_vocoder(cache: Path) -> None:
+    plan, _ = tiny(cache, listen="cepstrum")
+    assert plan.product.metrics[-1].name == "mcd_mel"
+    assert len(plan.product.panels) == 2, "the truth's own number is in the report"
+    with pytest.raises(FewstepError, match="correct vocoder.path"):
+        tiny(cache, vocoder={"kind": "hifigan", "path": str(cache / "nowhere")})
+
+
 @pytest.mark.parametrize("objective", ["dmd", "denoising"])
 def test_another_objective_of_the_core_trains_the_same_student(cache: Path, objective: str) -> None:
     plan, site = tiny(cache, objective=objective)

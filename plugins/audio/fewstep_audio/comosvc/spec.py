@@ -12,7 +12,10 @@ SMOKE = {
     "network.dilations": (1, 2, 4, 1),
     "teacher_updates": 200,
     "updates": 120,
-    "average": 0.97,
+    "lr": 2e-3,
+    "target_decay": 0.8,
+    "average": 0.95,
+    "crop": 48,
 }
 
 RECIPE = RecipeSpec(
