@@ -17,7 +17,7 @@ from hypothesis import strategies as some
 from fewstep.errors import FewstepError
 from fewstep.runs import Run
 from fewstep.runs.streams import save
-from fewstep_audio.speech.phones import LONGEST_TEXT
+from fewstep_audio.speech.phones import LONGEST_TEXT, check_text
 from fewstep_audio.speech.streaming import ENDLESS, close_wav, endless, faded, pcm, sentences, wav_head
 
 
@@ -125,3 +125,15 @@ def test_pieces_begin_and_end_in_silence() -> None:
     assert wave[0] == wave[-1] == 0
     assert torch.equal(wave[64:-64], torch.ones(872))
     assert faded(torch.ones(3)).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("Dr. Smith's $5.50 — naïve café!", "Dr. Smith's 5 dollars 50 - naive cafe!"),
+        ("It cost £1, or €1,200.00…", "It cost 1 pound, or 1,200 euros..."),
+        ("Salt & pepper: $3.05, 5% or 5 % off", "Salt and pepper: 3 dollars 5, 5 percent or 5 percent off"),
+    ],
+)
+def test_money_accents_and_signs_of_prose_are_read_in_words(written: str, said: str) -> None:
+    assert check_text(written) == said

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -67,6 +68,9 @@ STRESSES = 3
 
 LONGEST_TEXT = 300
 SPOKEN = re.compile(r"[A-Za-z0-9 .,;:!?'\"()\-]")
+COINS = {"$": "dollars", "£": "pounds", "€": "euros"}
+SIGNS = {"%": " percent", "&": " and "}
+"""What stands in English prose beside letters, as it is read."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,7 @@ class Pronunciation:
 
 
 def check_text(text: str, longest: int | None = LONGEST_TEXT) -> str:
-    """The text in one line, with plain quotation marks and dashes.
+    """The text in one line, with plain quotation marks and dashes, letters without accents, and sums of money in words.
 
     Args:
         text: English.
@@ -92,7 +96,7 @@ def check_text(text: str, longest: int | None = LONGEST_TEXT) -> str:
     Raises:
         ValueError: it is empty, too long, or holds characters that English speech does not know.
     """
-    plain = " ".join(text.translate(str.maketrans("‘’“”–—", "''\"\"--")).split())
+    plain = _plain(text)
     if not re.search(r"[A-Za-z0-9]", plain):
         raise ValueError(f"there is nothing to say in {text!r}; expected English words")
     if longest is not None and len(plain) > longest:
@@ -105,6 +109,22 @@ def check_text(text: str, longest: int | None = LONGEST_TEXT) -> str:
             f"unknown characters {' '.join(map(repr, strange))}; expected English letters, digits and . , ; : ! ? ' \" ( ) -"
         )
     return plain
+
+
+def _plain(text: str) -> str:
+    """One line of the characters that are spoken, as far as they stand for others: "naïve", "$5.50", "5 %"."""
+    told = unicodedata.normalize("NFKD", text.translate(str.maketrans("‘’“”–—", "''\"\"--")))
+    told = "".join(character for character in told if not unicodedata.combining(character))
+    told = re.sub(
+        r"([$£€])\s?(\d+(?:,\d{3})*)(?:\.(\d\d)\b)?", lambda sum_: _in_words(*sum_.groups(default="")), told
+    )
+    return " ".join(told.translate(str.maketrans(SIGNS)).split())
+
+
+def _in_words(coin: str, whole: str, parts: str) -> str:
+    """A sum as it is read: "5 dollars 50"."""
+    name = COINS[coin] if whole != "1" else COINS[coin][:-1]
+    return f"{whole} {name}" + (f" {int(parts)}" if parts.strip("0") else "")
 
 
 def pronounce(texts: Sequence[str]) -> list[Pronunciation]:
