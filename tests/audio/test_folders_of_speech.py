@@ -18,7 +18,7 @@ from fewstep_audio.speech.alignment import carried
 from fewstep_audio.speech.corpus import CorpusSettings, load_corpus
 from fewstep_audio.speech.espeak import Request, speak
 from fewstep_audio.speech.flite import check_flite
-from fewstep_audio.speech.folder import load_folder
+from fewstep_audio.speech.folder import listed, load_folder
 from fewstep_audio.speech.utterance import heard
 from fewstep_audio.speech.voices import references
 
@@ -109,6 +109,15 @@ def test_a_folder_where_nothing_can_be_used_is_refused_with_the_reasons(tmp_path
     (tmp_path / "one.txt").write_text("Hello.")
     with pytest.raises(FewstepError, match=r"none of 1 recordings(.|\n)*one.wav: it is silent"):
         load_folder(tmp_path, 1, CONTRACT, tmp_path / "cache")
+
+
+def test_a_table_may_begin_with_a_mark_and_one_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    table = tmp_path / "metadata.csv"
+    table.write_text("A1|Naïve.", encoding="utf-8-sig")
+    assert [(one.path.name, one.text) for one in listed(tmp_path)] == [("A1.wav", "Naïve.")]
+    table.write_text("A1|Naïve.", encoding="latin-1")
+    with pytest.raises(FewstepError, match=r"metadata.csv is not UTF-8: byte 5"):
+        listed(tmp_path)
 
 
 def test_a_folder_without_texts_is_refused(tmp_path: Path) -> None:

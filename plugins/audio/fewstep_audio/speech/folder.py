@@ -9,6 +9,7 @@ Files are checked one by one; what cannot be used is counted and told, and every
 from __future__ import annotations
 
 import logging
+import shlex
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -102,9 +103,25 @@ def listed(folder: Path) -> list[Recorded]:
 
 def _from_table(table: Path) -> list[Recorded]:
     wavs = table.parent / "wavs"
-    lines = table.read_text(encoding="utf-8").splitlines()
+    lines = _written(table).splitlines()
     cells = [line.split("|") for line in lines if line.count("|") >= 1]
     return [Recorded(_named(wavs, cell[0].strip()), cell[-1].strip(), table.parent.name) for cell in cells]
+
+
+def _written(file: Path) -> str:
+    """A text file, with or without the mark that some editors put first.
+
+    Raises:
+        FewstepError: it is not UTF-8.
+    """
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as problem:
+        raise FewstepError(
+            f"{file} is not UTF-8: byte {problem.start} cannot be read",
+            "a text in UTF-8",
+            f"iconv -f LATIN1 -t UTF-8 {shlex.quote(str(file))} writes it so, if it was written in western Europe",
+        ) from problem
 
 
 def _named(folder: Path, name: str) -> Path:
@@ -114,9 +131,7 @@ def _named(folder: Path, name: str) -> Path:
 def _from_pairs(folder: Path) -> list[Recorded]:
     pairs = [(sound, sound.with_suffix(".txt")) for sound in recordings_in(folder)]
     return [
-        Recorded(sound, text.read_text(encoding="utf-8").strip(), sound.parent.name)
-        for sound, text in pairs
-        if text.is_file()
+        Recorded(sound, _written(text).strip(), sound.parent.name) for sound, text in pairs if text.is_file()
     ]
 
 
