@@ -11,7 +11,7 @@ import soundfile
 from fewstep.errors import FewstepError
 from fewstep_audio.sound.mel import MelContract
 from fewstep_audio.sound.pitch import pitch
-from fewstep_audio.sound.recordings import flat_share, read_recording, recordings_in
+from fewstep_audio.sound.recordings import flat_share, read_recording, read_recordings, recordings_in
 
 CONTRACT = MelContract()
 
@@ -79,6 +79,17 @@ def test_a_file_that_is_no_sound_is_refused(tmp_path: Path) -> None:
     (tmp_path / "take.wav").write_text("once upon a time")
     with pytest.raises(FewstepError, match="not a sound file"):
         read_recording(tmp_path / "take.wav", CONTRACT)
+
+
+def test_all_recordings_that_cannot_be_used_are_told_at_once(tmp_path: Path) -> None:
+    paths = [tmp_path / "a.wav", tmp_path / "b.wav", tmp_path / "c.wav"]
+    soundfile.write(paths[0], np.zeros(22050), 22050)
+    soundfile.write(paths[1], 0.5 * np.sin(np.arange(22050) / 10), 22050)
+    with pytest.raises(
+        FewstepError, match=r"2 of 3 recordings(.|\n)*a.wav: it is silent(.|\n)*c.wav: there is no"
+    ):
+        read_recordings(paths, CONTRACT)
+    assert len(read_recordings(paths[1:2], CONTRACT)) == 1
 
 
 def test_an_hour_of_sound_is_refused_without_being_loaded(tmp_path: Path) -> None:

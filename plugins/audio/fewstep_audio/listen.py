@@ -146,20 +146,20 @@ def heard_in_folder(
     """Metric -> score of recordings with their texts; without a reference only words and quality can be told.
 
     Raises:
-        FewstepError: the folder, or the reference, lacks a file.
+        FewstepError: naming every sound of the folder and of the reference that cannot be used.
     """
     from fewstep.protocol import Key
     from fewstep_audio.metrics.listening import sounds
-    from fewstep_audio.sound.recordings import read_recording
+    from fewstep_audio.sound.recordings import read_recordings
     from fewstep_audio.sound.vocoder import GriffinLim
     from fewstep_audio.speech.folder import listed
 
     found, vocoder = listed(folder), GriffinLim()
-    waves = [read_recording(one.path, vocoder.contract, LONGEST) for one in found]
-    against = None
-    if reference is not None:
-        same = [reference / one.path.relative_to(folder) for one in found]
-        against = [read_recording(path, vocoder.contract, LONGEST) for path in same]
+    paths = [one.path for one in found]
+    same = [] if reference is None else [reference / path.relative_to(folder) for path in paths]
+    waves = read_recordings([*paths, *same], vocoder.contract, LONGEST)
+    against = waves[len(paths) :] or None
+    waves = waves[: len(paths)]
     tell(f"listening to {len(found)} sounds")
     x, batch, metrics = sounds(waves, [one.text for one in found], against, kinds, vocoder)
     return {str(folder): {one.name: one.fn(x, batch, Key(0).at(one.name)) for one in metrics}}

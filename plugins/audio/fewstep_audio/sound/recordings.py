@@ -77,6 +77,27 @@ def read_recording(path: Path | str, contract: MelContract, longest: float = 30.
         ) from problem
 
 
+def read_recordings(paths: Sequence[Path], contract: MelContract, longest: float = 30.0) -> list[Tensor]:
+    """Each as :func:`read_recording`.
+
+    Raises:
+        FewstepError: naming every file that cannot be used, with the reason.
+    """
+    waves, refused = [], []
+    for path in paths:
+        try:
+            waves.append(heard_file(path, contract, longest))
+        except Refused as problem:
+            refused.append(f"{path}: {problem.reason}")
+    if refused:
+        raise FewstepError(
+            f"{len(refused)} of {len(paths)} recordings cannot be used:\n  " + "\n  ".join(refused),
+            f"sounds between {SHORTEST:g} and {longest:g} seconds that are neither silent nor distorted",
+            "mend or replace them, or take them out of the folder",
+        )
+    return waves
+
+
 def heard_file(path: Path, contract: MelContract, longest: float) -> Tensor:
     """As :func:`read_recording`, for those who count refusals.
 
