@@ -5,7 +5,7 @@ from __future__ import annotations
 import mimetypes
 import shlex
 import tempfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from html import escape
@@ -112,12 +112,15 @@ class Run:
             FewstepError: a condition that makes no sense, told with all others; a student without steps; a file for
                 several samples, or of a kind that this product does not write.
         """
-        _at_least_one(num, "num")
         place = Path(out) if out is not None else self.folder / "samples" / f"{contender}-seed{seed}"
         named = names_a_file(place)
-        if named:
-            check_file(place, num, suffixes(self.folder / "samples" / contender))
-        asked = conditions(self.product.options, options)
+        kinds = suffixes(self.folder / "samples" / contender)
+        asked, *_ = _answers(
+            partial(conditions, self.product.options, options),
+            partial(_at_least_one, num, "num"),
+            partial(self._sampler, contender, steps),
+            *([partial(check_file, place, num, kinds)] if named else []),
+        )
         drawn = self.drawn(asked, num, seed=seed, steps=steps, contender=contender)
         files = self._written_as(drawn, place) if named else self._written(drawn, place)
         return Samples(drawn.x, drawn.batch, files, drawn.evaluations, drawn.seconds)
@@ -162,7 +165,9 @@ class Run:
                 "a recipe whose product streams",
                 "leave --stream out",
             )
-        sampler, asked = self._sampler(contender, steps), conditions(found.options, options)
+        sampler, asked = _answers(
+            partial(self._sampler, contender, steps), partial(conditions, found.options, options)
+        )
         draw = partial(answer, contender, sampler, self.shelf, device=self.setup.device)
         return found.pieces(asked, draw, self.setup.site.key.at("sample", seed))
 
@@ -304,6 +309,30 @@ def _told(location: Sequence[int | str], message: str, given: Any, kind: str) ->
 
 def _flag(name: str) -> str:
     return name.replace("_", "-")
+
+
+def _answers(*checks: Callable[[], Any]) -> list[Any]:
+    """What each check gives.
+
+    Raises:
+        FewstepError: what any of them refuses, all at once.
+    """
+    given: list[Any] = []
+    refused: list[FewstepError] = []
+    for check in checks:
+        try:
+            given.append(check())
+        except FewstepError as error:
+            refused.append(error)
+    if len(refused) == 1:
+        raise refused[0]
+    if refused:
+        told = (
+            "\n".join(one.what for one in refused),
+            "; ".join(one.expected for one in refused if one.expected),
+        )
+        raise FewstepError(*told, "correct them")
+    return given
 
 
 def _at_least_one(value: int, name: str) -> None:

@@ -190,6 +190,10 @@ def test_an_unknown_recipe_is_told_with_the_nearest(tmp_path: Path) -> None:
             {"radius": -1, "name": "a1", "sise": 3},
             r"(?s)--sise: no such option.*--radius: .*greater than 0.*only letters",
         ),
+        (
+            {"radius": -1, "num": 0, "contender": "techer", "out": "one.png"},
+            r"(?s)--radius: .*num is 0.*'techer'.*--out one.png",
+        ),
     ],
 )
 def test_samples_that_make_no_sense_are_refused(finished: Run, given: dict[str, Any], told: str) -> None:
