@@ -49,13 +49,14 @@ def _read(file: Path, inside: str) -> Mapping[str, Tensor]:
 
             return load_file(file)
         found = torch.load(file, map_location="cpu", weights_only=True)
+        state: Mapping[str, Tensor] = found.get(inside, found)
+        return state
     except Exception as error:  # both libraries raise what they like on a bad file
         raise FewstepError(
-            f"{file} cannot be read as weights: {str(error).splitlines()[0]}",
+            f"{file} cannot be read as weights: {(str(error).splitlines() or [type(error).__name__])[0]}",
             "tensors in a safetensors file, or a torch file of tensors alone",
             "save its state_dict again",
         ) from error
-    return found.get(inside, found)
 
 
 def folded(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
