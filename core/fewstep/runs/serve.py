@@ -244,7 +244,7 @@ def _problems(given: Mapping[str, Any], run: Run) -> list[tuple[str, str]]:
     for name, low, high in (("seed", 0, 2**31), ("steps", 1, 1000), ("num", 1, MOST)):
         try:
             value = _whole(given.get(name))
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             wrong.append((name, f"a whole number is expected, got {given.get(name)!r}"))
             continue
         if value is not None and not low <= value <= high:
@@ -253,7 +253,10 @@ def _problems(given: Mapping[str, Any], run: Run) -> list[tuple[str, str]]:
     if not isinstance(chosen, list) or not chosen:
         wrong.append(("contenders", "choose at least one"))
     else:
-        unknown = [name for name in chosen if name not in run.product.contenders]
+        known = list(
+            run.product.contenders
+        )  # what was sent may be of any kind, a list too, which no mapping looks up
+        unknown = [name for name in chosen if name not in known]
         wrong += [("contenders", f"no contender {name!r}") for name in unknown]
     return wrong
 

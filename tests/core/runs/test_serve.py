@@ -18,6 +18,7 @@ pytest.importorskip("fastapi")
 pytest.importorskip("httpx")
 pytestmark = pytest.mark.usefixtures("ring")
 
+JSON = {"content-type": "application/json"}
 ASK = {
     "options": {"name": "mine", "radius": "2"},
     "contenders": ["student", "teacher"],
@@ -96,6 +97,7 @@ def test_all_that_is_wrong_is_told_at_once_beside_its_control(page: Any) -> None
     ("ask", "name", "text"),
     [
         ({**ASK, "contenders": ["studen"]}, "contenders", "no contender 'studen'"),
+        ({**ASK, "contenders": [["student"]]}, "contenders", "no contender ['student']"),
         ({**ASK, "options": [1]}, "", "options are [1], not a mapping"),
         ({**ASK, "seed": [1]}, "seed", "a whole number is expected"),
         ({}, "contenders", "choose at least one"),
@@ -103,6 +105,11 @@ def test_all_that_is_wrong_is_told_at_once_beside_its_control(page: Any) -> None
 )
 def test_nonsense_is_answered_too(page: Any, ask: Any, name: str, text: str) -> None:
     assert text in problems(page.post("/draw", json=ask))[name]
+
+
+def test_a_number_beyond_all_bounds_is_answered_as_nonsense_too(page: Any) -> None:
+    told = problems(page.post("/draw", content=b'{"seed": 1e400, "contenders": ["student"]}', headers=JSON))
+    assert told["seed"] == "a whole number is expected, got inf"
 
 
 def test_a_stream_comes_in_the_pieces_of_the_product(page: Any, run: Run) -> None:
