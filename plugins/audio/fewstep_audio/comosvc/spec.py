@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fewstep.plugins import RecipeSpec
+from fewstep.plugins import Gate, RecipeSpec
 
 SMOKE = {
     "songs.sentences": 12,
@@ -26,5 +26,41 @@ RECIPE = RecipeSpec(
     extra="singing",
     paper="Ye et al.: CoMoSpeech, 2023, arXiv:2305.06908 (singing voice synthesis)",
     presets={"smoke": SMOKE, "demo": {}},
-    gates=(),
+    gates=(
+        Gate(
+            metric="distance",
+            control="teacher_1step",
+            at_most=3.7,
+            profiles=("default", "demo"),
+            why="students 2.29 and 2.36 dB, controls 5.71 and 6.63 on seeds 0 and 1, which set it",
+        ),
+        Gate(
+            metric="spread_gap",
+            control="teacher_1step",
+            at_most=0.18,
+            profiles=("default", "demo"),
+            why="students 0.07 and 0.09, controls 0.29 and 0.33 on seeds 0 and 1, which set it",
+        ),
+        Gate(
+            metric="in_tune",
+            control="wrong_notes",
+            at_least=0.5,
+            profiles=("default", "demo"),
+            why="students 0.93 and 0.91, controls 0.00 on seeds 0 and 1, which set it",
+        ),
+        Gate(
+            metric="distance",
+            control="teacher_1step",
+            at_most=4.2,
+            profiles=("smoke",),
+            why="students 2.08 and 2.07 dB, controls 8.04 and 8.29 on seeds 0 and 1, which set it",
+        ),
+        Gate(
+            metric="in_tune",
+            control="wrong_notes",
+            at_least=0.15,
+            profiles=("smoke",),
+            why="students 0.49 and 0.37, controls below 0.01 on seeds 0 and 1, which set it",
+        ),
+    ),
 )
