@@ -69,7 +69,7 @@ STRESSES = 3
 LONGEST_TEXT = 300
 SPOKEN = re.compile(r"[A-Za-z0-9 .,;:!?'\"()\-]")
 COINS = {"$": "dollars", "£": "pounds", "€": "euros"}
-SIGNS = {"%": " percent", "&": " and "}
+SIGNS = str.maketrans({"%": " percent", "&": " and "})
 """What stands in English prose beside letters, as it is read."""
 
 
@@ -118,7 +118,7 @@ def _plain(text: str) -> str:
     told = re.sub(
         r"([$£€])\s?(\d+(?:,\d{3})*)(?:\.(\d\d)\b)?", lambda sum_: _in_words(*sum_.groups(default="")), told
     )
-    return " ".join(told.translate(str.maketrans(SIGNS)).split())
+    return " ".join(told.translate(SIGNS).split())
 
 
 def _in_words(coin: str, whole: str, parts: str) -> str:
