@@ -186,7 +186,9 @@ def fill(name: str, module: nn.Module, state: Mapping[str, Tensor]) -> None:
     resize({name: module}, {f"{name}/{key}": value.shape for key, value in state.items()})
     if strange := tensors_fit(module, state):
         raise CheckpointError(
-            f"the saved {name!r} does not fit this plan: {', '.join(strange[:4])}", "the same roles"
+            f"the saved {name!r} does not fit this plan: {', '.join(strange[:4])}",
+            "the same roles",
+            "use the version of fewstep that made it (environment.json names it), or train again",
         )
     mine = state_of(module)
     with torch.no_grad():

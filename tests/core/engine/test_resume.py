@@ -16,6 +16,7 @@ import torch
 from engine_toys import Cloud, Duel, Fit, Generator, digest, plan, site, stage, two_stages
 
 from fewstep.engine import CheckpointError, FrozenError, Settings, Stopped, Watch, execute
+from fewstep.engine.team import fill
 from fewstep.protocol import Stage
 
 CHILD = Path(__file__).with_name("child.py")
@@ -206,3 +207,10 @@ def test_where_the_newest_checkpoint_was_removed_the_run_goes_on_from_the_one_be
     assert [stage for stage, _ in ear.begun] == ["student"]
     assert ear.begun[0][1] > 0
     assert digest(resumed) == digest(execute(two_stages(steps=4), site(tmp_path)))
+
+
+def test_what_was_saved_by_another_network_says_how_to_go_on():
+    with pytest.raises(
+        CheckpointError, match=r"saved 'student' does not fit this plan(.|\n)*to do:.*environment\.json"
+    ):
+        fill("student", torch.nn.Linear(2, 2), {"scale": torch.ones(2)})
