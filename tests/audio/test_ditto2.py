@@ -392,7 +392,7 @@ def test_calls_are_those_of_search_and_decoder(made: tuple[Plan, Shelf]) -> None
         "student_4step": 4,
         "teacher_1step": 1,
         "controlled": search + 1,
-        "controlled_4step": search + 4,
+        "controlled_teacher": search + 7,
         "controlled_renoised": search + 4,
         "controlled_teacher_1step": search + 7,
     }

@@ -1,7 +1,7 @@
 """Optimise the noise, not the network (Novack et al. 2024, DITTO-2, arXiv:2405.20289, algorithm 1).
 
 The gradient goes through a *surrogate* of the sampler: the student's one call, or so many calls of the teacher, which
-is DITTO. What is found is decoded by several deterministic steps: fresh noise on the way would throw it away.
+is DITTO. What is found is decoded by deterministic steps: fresh noise on the way would throw it away.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """``audio/ditto2``: music that does what is asked, found in its noise.
 
-A teacher learns to denoise spectrograms of music and is told nothing else. A student learns maps from any time to any
-cleaner one, so that one call makes a sample and several calls refine the *same* sample (Kim et al. 2024). Then noise is
-optimised through the student's one call until the sample is continued, loud or melodious as was asked, and decoded by
-several deterministic steps (Novack et al. 2024, DITTO-2).
+A teacher learns to denoise spectrograms of music and is told nothing else. A student learns to send every point of the
+teacher's trajectories to its clean end (Song et al. 2023), so that one call makes a sample. Then noise is optimised through
+that call until the sample is continued, loud or melodious as was asked, and decoded by the same call, or by the teacher's
+many (Novack et al. 2024, DITTO-2).
 
 Controls that must fail: fresh noise between the steps of the decoder throws away what was found; the undistilled
 teacher forced to one call is a blur that says little about its samples, so what is found through it does not hold in them.
@@ -224,7 +224,9 @@ def _contenders(config: Ditto2Config) -> Mapping[str, Sampler]:
         "student_4step": student_sampler(steps=SEVERAL),
         "teacher_1step": one_call_sampler("teacher"),
         "controlled": found(told.decode_steps, **by_student, decode=_steady),
-        "controlled_4step": found(SEVERAL, **by_student, decode=_steady),
+        "controlled_teacher": found(
+            config.teacher_steps, **by_student | {"roles": ("student", "teacher")}, decode=teacher
+        ),
         "controlled_renoised": found(SEVERAL, **by_student, decode=_renoised),
         "controlled_teacher_1step": found(
             config.teacher_steps,

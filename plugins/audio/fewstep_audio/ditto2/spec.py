@@ -20,6 +20,7 @@ SMOKE = {
 
 FULL = ("default", "demo")
 THIRD = 0.33
+STOOD = "seed 0 set it, 1 and 2 confirmed it"
 
 RECIPE = RecipeSpec(
     name="audio/ditto2",
@@ -36,11 +37,11 @@ RECIPE = RecipeSpec(
                 control="teacher_1step",
                 at_most=bound,
                 profiles=FULL,
-                why=f"student {mine}, control {blurred} (seed 0)",
+                why=f"student {mine}, control {blurred} ({STOOD})",
             )
             for metric, bound, mine, blurred in (
-                ("distance", 6.5, "4.6 dB", "8.4 dB"),
-                ("detail_gap", 0.25, "0.16", "0.37"),
+                ("distance", 6.5, "4.5 to 4.6 dB", "8.4 to 9.2 dB"),
+                ("detail_gap", 0.25, "0.14 to 0.16", "0.36 to 0.38"),
             )
         ),
         *(
@@ -50,13 +51,22 @@ RECIPE = RecipeSpec(
                 control="controlled_renoised",
                 at_most=bound,
                 profiles=FULL,
-                why=f"controlled {mine}, fresh noise {lost} (seed 0)",
+                why=f"controlled {mine}, fresh noise {lost} ({STOOD})",
             )
             for asked, bound, mine, lost in (
-                ("inpaint", THIRD, "0.11", "1.2"),
-                ("intensity", 0.1, "0.01", "0.26"),
-                ("melody", THIRD, "0.26", "1.1"),
+                ("inpaint", THIRD, "0.09 to 0.11", "0.94 to 1.3"),
+                ("intensity", 0.1, "0.01", "0.20 to 0.59"),
+                ("melody", THIRD, "0.21 to 0.22", "1.1"),
             )
+        ),
+        Gate(
+            metric="inpaint_error",
+            of="controlled_teacher",
+            control="controlled_teacher_1step",
+            at_most=0.45,
+            profiles=FULL,
+            why="found through the student, it holds in the teacher's sample: 0.24 to 0.29; found through one call of the "
+            f"teacher, it does not: 0.74 to 0.78 ({STOOD})",
         ),
         *(
             Gate(
@@ -65,9 +75,13 @@ RECIPE = RecipeSpec(
                 control="controlled_renoised",
                 at_most=bound,
                 profiles=("smoke",),
-                why="not yet run",
+                why=f"controlled {mine}, fresh noise {lost} (seed 0 set it, 1 to 5 confirmed it)",
             )
-            for asked, bound in (("inpaint", 0.6), ("intensity", 0.1), ("melody", 0.75))
+            for asked, bound, mine, lost in (
+                ("inpaint", 0.6, "0.34 to 0.38", "1.1 to 1.2"),
+                ("intensity", 0.1, "0.005 to 0.007", "0.34 to 0.58"),
+                ("melody", 0.75, "0.32 to 0.36", "1.0 to 1.2"),
+            )
         ),
     ),
 )
