@@ -176,8 +176,10 @@ def _device(asked: str) -> str:
         return f"cuda:{local_rank()}" if torch.cuda.is_available() else "cpu"
     try:
         kind = torch.device(asked).type
-    except RuntimeError as error:
-        raise FewstepError(f"no device {asked!r}", "cpu, cuda or cuda:1", "correct --device") from error
+    except RuntimeError:
+        kind = ""
+    if kind not in ("cpu", "cuda"):
+        raise FewstepError(f"no device {asked!r}", "cpu, cuda or cuda:1", "correct --device")
     if kind == "cuda" and not torch.cuda.is_available():
         raise FewstepError("--device cuda, but torch sees no accelerator", "", "leave --device out")
     return asked

@@ -199,6 +199,7 @@ def test_schema_refuses_what_the_settings_refuse(type_: Type) -> None:
         (["run", "ring/points", "-s", "objective=dmdd"], "'dmdd' is no objective; did you mean 'dmd'"),
         (["run", "ring/points", "-s", "widht=3", "-s", "batch=0"], "2 settings are wrong"),
         (["run", "ring/points", "--device", "tpu9"], "no device 'tpu9'"),
+        (["run", "ring/points", "--device", "meta"], "no device 'meta'"),
         (["run", "ring/points", "--resume", "nowhere"], "run.json cannot be read"),
         (["sample", "ring/points"], "no run at 'ring/points'"),
     ],
