@@ -119,10 +119,10 @@ def serve(
     from fewstep_audio.ditto2.recipe import free_batch
     from fewstep_audio.ditto2.requests import understood
 
-    check(run, ways, decode_steps, out)
+    wrong = check(run, ways, decode_steps, out)
     student, teacher = run.shelf["student"], run.shelf["teacher"]
     scale = student.net.scale
-    job = understood(request, scale)
+    job = understood(request, scale, wrong)
     batch = _there(free_batch(1, job.frames), run.setup.device)
     noise = student.process.on(batch.mask).noise(batch, Key(seed).at("ditto"))
     by_teacher = through_teacher(teacher, batch, teacher_calls)
@@ -160,11 +160,11 @@ def serve(
     }
 
 
-def check(run: Run, ways: tuple[str, str], decode_steps: int, out: Path) -> None:
-    """Whether this run can serve, and where to; all problems at once.
+def check(run: Run, ways: tuple[str, str], decode_steps: int, out: Path) -> list[str]:
+    """What is wrong with the options that are no request for music.
 
     Raises:
-        FewstepError: it cannot.
+        FewstepError: the run is one of another recipe.
     """
     from fewstep.errors import FewstepError
     from fewstep_audio.ditto2.optimise import STEADY
@@ -181,8 +181,7 @@ def check(run: Run, ways: tuple[str, str], decode_steps: int, out: Path) -> None
         )
     if out.suffix.lower() != ".wav":
         problems.append(f"--out: a name that ends with .wav, got {out}")
-    if problems:
-        raise FewstepError("\n".join(problems), "options that make sense together", "see --help")
+    return problems
 
 
 def told(facts: dict[str, Any]) -> list[str]:

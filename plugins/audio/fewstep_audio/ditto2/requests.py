@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -115,17 +115,19 @@ class Problems:
             raise FewstepError("\n".join(self.lines), "options that make sense together", "see --help")
 
 
-def understood(request: Request, scale: Scale) -> Job:
+def understood(request: Request, scale: Scale, wrong: Sequence[str] = ()) -> Job:
     """The controls of a request.
 
     Args:
         request: what was asked.
         scale: of the model's mels.
+        wrong: what is already known to be, and is told with the rest.
 
     Raises:
         FewstepError: all that is wrong with it.
     """
     problems = Problems()
+    problems.lines.extend(wrong)
     tune = problems.attempt("melody", lambda: _tune(request.melody)) if request.melody else None
     points = problems.attempt("intensity", lambda: _points(request.intensity)) if request.intensity else None
     sections = (
