@@ -219,7 +219,7 @@ class MusicSource:
 
     def batch(self, index: int, key: Key) -> Batch:
         """This rank's rows of the ``index``-th batch; every place of every piece is equally likely."""
-        count, here = self.size // key.shard[1], key.at("music", index)
+        count, here = key.share(self.size), key.at("music", index)
         ends = self.slack.cumsum(0)
         place = (here.uniform((count,)) * ends[-1]).long()
         piece = torch.searchsorted(ends, place, right=True)

@@ -104,8 +104,11 @@ def listed(folder: Path) -> list[Recorded]:
 def _from_table(table: Path) -> list[Recorded]:
     wavs = table.parent / "wavs"
     lines = _written(table).splitlines()
-    cells = [line.split("|") for line in lines if line.count("|") >= 1]
-    return [Recorded(_named(wavs, cell[0].strip()), cell[-1].strip(), table.parent.name) for cell in cells]
+    cells = [line.partition("|") for line in lines if line.strip()]
+    return [  # a line without a text is kept, so that it is counted among what is refused
+        Recorded(_named(wavs, name.strip()), told.rpartition("|")[2].strip(), table.parent.name)
+        for name, _, told in cells
+    ]
 
 
 def _written(file: Path) -> str:
