@@ -3,8 +3,8 @@
 Only a short code of fixed length is random: how a text is said, and by whom. It is sampled by diffusion, told text and
 prompt; everything after it is decoded by networks that were trained before and are frozen. The student repeats what the
 teacher's guided ODE makes of a noise, seen through those decoders, and takes the guidance as an input
-(Li et al. 2024 StyleTTS-ZS). The control is the teacher forced to one call: it answers with its mean over all ways to
-say a text, so that every noise speaks alike.
+(Li et al. 2024 StyleTTS-ZS). The control is the teacher forced to one call: near its mean over all ways to
+say a text, so that noises speak too much alike.
 """
 
 from __future__ import annotations
