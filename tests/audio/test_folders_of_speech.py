@@ -100,7 +100,8 @@ def test_what_cannot_be_used_is_left_out_counted_and_told(
         corpus = load_folder(folder, 1, CONTRACT, tmp_path / "cache")
     assert len(corpus.training) + len(corpus.testing) == 3
     for told in ("5 of 8 recordings are left out", "A1.wav: it is silent", "A2.wav: it is not a sound",
-                 "A3.wav: there is no such file", "A9.wav: there is nothing to say", "A10.wav: there is nothing to say"):  # fmt: skip
+                 "A3.wav: there is no such file", "A9.wav: there is nothing to say",
+                 "A10.wav: there is nothing to say"):  # fmt: skip
         assert told in caplog.text
 
 

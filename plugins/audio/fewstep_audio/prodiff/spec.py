@@ -70,7 +70,7 @@ RECIPE = RecipeSpec(
             control="teacher_few",
             at_most=1.0,
             profiles=("smoke",),
-            why="a short run goes part of the way; seed 0 set it, 1, 2 and 3 confirmed it: 0.72 to 0.73 dB, controls 1.15 to 1.30",
+            why="part of the way; seed 0 set it, 1, 2 and 3 confirmed it: 0.72 to 0.73 dB, controls 1.15 to 1.30",
         ),
     ),
 )
