@@ -124,9 +124,8 @@ class Tables:
         )
 
     def rows(self, row: Tensor) -> tuple[Cond, Tensor]:
-        """Texts and prosody (B, P, 3) of some takes, as long as the longest of them."""
-        cond = rows_of(self.cond, row)
-        return cond, self.prosody[row, : cond.data["phones"].shape[1]]
+        """Texts and prosody (B, P, 3) of some takes."""
+        return rows_of(self.cond, row), self.prosody[row]
 
 
 def _fellows(voice: Tensor) -> Tensor:
@@ -225,9 +224,8 @@ def told_text(cond: Cond, autoencoder: StyleAutoencoder) -> Cond:
 
 
 def rows_of(cond: Cond, row: Tensor) -> Cond:
-    """Some texts, without columns that are padding in all of them."""
-    longest = int((cond.data["phones"][row] > 0).sum(1).max())
-    return Cond({name: part[row, :longest] for name, part in cond.data.items()})
+    """Some texts, as wide as all of them, so that the rows of every rank fit together."""
+    return Cond({name: part[row] for name, part in cond.data.items()})
 
 
 def prompted(cond: Cond, voice: Tensor) -> Cond:
