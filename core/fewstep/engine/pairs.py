@@ -40,6 +40,7 @@ class PairFacts:
         teacher: fingerprint of its weights.
         source: fingerprint of the first batch that was asked for.
         seed: of the noises.
+        batches: how many there are; a student trains on all of a store, so a larger one is another one.
     """
 
     process: str
@@ -50,6 +51,7 @@ class PairFacts:
     teacher: str
     source: str
     seed: int
+    batches: int
 
     @property
     def name(self) -> str:
@@ -128,6 +130,7 @@ class MakePairs:
             fingerprint(state_of(teacher)),
             fingerprint(asked),
             key.seed64(),
+            self.batches,
         )
 
     @torch.no_grad()
