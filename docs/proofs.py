@@ -206,6 +206,7 @@ def _contenders(runs: Sequence[dict[str, Any]]) -> str:
             *(_range([_score(run, name, metric["name"]) for run in runs]) for metric in metrics),
         )
         for name in (row["contender"] for row in runs[0]["rows"])
+        if all(name in {row["contender"] for row in run["rows"]} for run in runs)
     ]
     return _table(head, rows)
 
