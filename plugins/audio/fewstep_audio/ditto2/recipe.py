@@ -18,8 +18,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from fewstep.config import Settings, load_teacher, setting
-from fewstep.config.objectives import Round, student_stages
+from fewstep.config import Settings, setting
+from fewstep.config.objectives import Round
 from fewstep.engine import assemble
 from fewstep.errors import FewstepError
 from fewstep.objectives import Denoising
@@ -41,7 +41,6 @@ from fewstep.protocol import (
     Sampler,
     Shelf,
     Site,
-    Stage,
     State,
     Step,
 )
@@ -53,7 +52,6 @@ from fewstep.samplers import (
     solver_sampler,
     student_for,
     student_sampler,
-    student_times,
 )
 from fewstep_audio.ditto2.asked import examples
 from fewstep_audio.ditto2.config import Ditto2Config
@@ -73,6 +71,7 @@ from fewstep_audio.music.corpus import MUSIC, Corpus, MusicSettings, MusicSource
 from fewstep_audio.music.panel import music_panel
 from fewstep_audio.sound.files import write_wavs
 from fewstep_audio.sound.vocoder import GriffinLim
+from fewstep_audio.teaching import stages, teacher_of
 
 _Load: TypeAlias = Callable[[], Corpus]
 SEVERAL = 4
@@ -83,20 +82,8 @@ def build(config: Ditto2Config, site: Site) -> Plan:
     """The teacher, then the student."""
     process = edm(sigma_min=config.noise.lowest, sigma_max=config.noise.highest)
     corpus = cache(partial(load_corpus, MusicSettings(**config.music.model_dump()), site.cache))
-    given = config.teacher.kind != "train"
-    distilled = {"average": "student", "teacher": "teacher"} if given else {"average": "student"}
-    teach = Stage(
-        "teacher", partial(_teach, config, process, corpus), config.teacher_updates, {"average": "teacher"}
-    )
-    students = student_stages(
-        config.objective,
-        process,
-        student_times(process, config.steps),
-        partial(_distill, config, process, corpus),
-        config.updates,
-        distilled,
-    )
-    return Plan(students if given else (teach, *students), _product(config, corpus))
+    teach, distill = (partial(make, config, process, corpus) for make in (_teach, _distill))
+    return Plan(stages(config, process, teach, distill), _product(config, corpus))
 
 
 def _teach(config: Ditto2Config, process: Gaussian, corpus: _Load, shelf: Shelf) -> Assembly:
@@ -140,19 +127,8 @@ def _distill(config: Ditto2Config, process: Gaussian, corpus: _Load, now: Round,
 
 
 def _teacher(config: Ditto2Config, process: Gaussian, music: Corpus, shelf: Shelf) -> Denoiser:
-    """From the shelf if it was trained, else the given one.
-
-    Raises:
-        FewstepError: its network is not one of music.
-    """
-    found = shelf.get("teacher") or load_teacher(config.teacher, partial(_denoiser, config, process, music))
-    if not isinstance(found, Denoiser) or not isinstance(found.net, MusicNetwork):
-        raise FewstepError(
-            f"the teacher is {type(getattr(found, 'net', found)).__name__}",
-            "a denoiser whose net is a fewstep_audio.ditto2.network.MusicNetwork",
-            "wrap your network so that it carries the scale of its mels",
-        )
-    return found
+    make = partial(_denoiser, config, process, music)
+    return teacher_of(config, make, shelf, MusicNetwork, "carries the scale of its mels")
 
 
 def _source(config: Ditto2Config, music: Corpus) -> MusicSource:
