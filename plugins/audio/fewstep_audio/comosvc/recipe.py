@@ -13,10 +13,8 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TypeAlias
 
-from fewstep.config import load_teacher
-from fewstep.config.objectives import Round, student_stages
+from fewstep.config.objectives import Round
 from fewstep.engine import assemble
-from fewstep.errors import FewstepError
 from fewstep.objectives import Denoising
 from fewstep.objectives.weights import edm as edm_weight
 from fewstep.processes import Gaussian, LogNormal, edm
@@ -33,7 +31,6 @@ from fewstep.protocol import (
     Product,
     Shelf,
     Site,
-    Stage,
 )
 from fewstep.samplers import (
     FewStep,
@@ -43,7 +40,6 @@ from fewstep.samplers import (
     solver_sampler,
     student_for,
     student_sampler,
-    student_times,
 )
 from fewstep_audio.comosvc.config import CoMoSVCConfig
 from fewstep_audio.comosvc.network import ScoreEncoder
@@ -55,6 +51,7 @@ from fewstep_audio.singing.songs import Songs, SongSettings, load_songs
 from fewstep_audio.sound.choice import vocoder_from
 from fewstep_audio.sound.mel import MelContract
 from fewstep_audio.speech.durations import DurationFit, Durations
+from fewstep_audio.teaching import given, stages, teacher_of
 
 _Load: TypeAlias = Callable[[], Songs]
 
@@ -63,23 +60,8 @@ def build(config: CoMoSVCConfig, site: Site) -> Plan:
     """Teacher and lengths of consonants together, then the student."""
     process = edm(sigma_min=config.noise.lowest, sigma_max=config.noise.highest)
     songs = cache(partial(_songs, config, site.cache))
-    taught, distilled = {"average": "teacher", "durations": "durations"}, {"average": "student"}
-    if _given(config):  # then only durations are learned first, and the stage that uses the teacher keeps it
-        taught, distilled = {"durations": "durations"}, {"average": "student", "teacher": "teacher"}
-    return Plan(
-        (
-            Stage("teacher", partial(_teach, config, process, songs), config.teacher_updates, taught),
-            *student_stages(
-                config.objective,
-                process,
-                student_times(process, config.steps),
-                partial(_distill, config, process, songs),
-                config.updates,
-                distilled,
-            ),
-        ),
-        _product(config, songs),
-    )
+    teach, distill = (partial(make, config, process, songs) for make in (_teach, _distill))
+    return Plan(stages(config, process, teach, distill, beside=("durations",)), _product(config, songs))
 
 
 def _songs(config: CoMoSVCConfig, kept: Path) -> Songs:
@@ -88,17 +70,13 @@ def _songs(config: CoMoSVCConfig, kept: Path) -> Songs:
     return load_songs(SongSettings(told.voices, told.sentences, told.takes, told.held_out), kept)
 
 
-def _given(config: CoMoSVCConfig) -> bool:
-    return config.teacher.kind != "train"
-
-
 def _teach(config: CoMoSVCConfig, process: Gaussian, songs: _Load, shelf: Shelf) -> Assembly:
     """The teacher denoises mels of unknown singers; the lengths of spoken phones are learned beside it."""
     sung = songs()
     times = LogNormal(config.noise.mean, config.noise.std, process.t_min, process.t_max)
     denoising = Denoising(times, edm_weight, role="teacher")
     objective: Objective = DurationFit()
-    if not _given(config):
+    if not given(config):
         objective = Mix({"denoising": (1.0, denoising), "durations": (1.0, DurationFit(phase="teacher"))})
     lr = _falling(config, config.teacher_lr)
     return assemble(
@@ -149,19 +127,9 @@ def _adamw(lr: Linear, match: str = "") -> Optim:
 
 
 def _teacher(config: CoMoSVCConfig, process: Gaussian, songs: Songs, shelf: Shelf) -> Denoiser:
-    """From the shelf if it was trained, else the given one.
-
-    Raises:
-        FewstepError: its network is not one that sings.
-    """
-    found = shelf.get("teacher") or load_teacher(config.teacher, partial(_denoiser, config, process, songs))
-    if not isinstance(found, Denoiser) or not isinstance(found.net, MelNetwork):
-        raise FewstepError(
-            f"the teacher is {type(getattr(found, 'net', found)).__name__}",
-            "a denoiser whose net is a fewstep_audio.networks.MelNetwork with a ScoreEncoder",
-            "wrap your network so that it takes phones and notes and carries the scale of its mels",
-        )
-    return found
+    make = partial(_denoiser, config, process, songs)
+    does = "takes phones and notes and carries the scale of its mels"
+    return teacher_of(config, make, shelf, MelNetwork, does)
 
 
 def _source(config: CoMoSVCConfig, songs: Songs) -> SongSource:
