@@ -20,6 +20,7 @@ from fewstep.protocol import Batch, Drawn, Key, Metric, Panel, Score, Tree
 from fewstep.runs import bootstrap, bootstrap_statistic
 from fewstep_audio.metrics import cepstrum, frechet, pitch, quality, speakers, words
 from fewstep_audio.metrics.choice import Kind
+from fewstep_audio.sound.files import cut
 from fewstep_audio.sound.mel import log_mel
 from fewstep_audio.sound.vocoder import Vocoder
 from fewstep_audio.speech.sentences import SENTENCES
@@ -51,7 +52,7 @@ class Ears:
 
     def waves(self, x: Tree, batch: Batch) -> list[Tensor]:
         """(N,) of each sample."""
-        return self.once(x["mel"], "waves", lambda: [self.vocoder(mel) for mel in _cut(x, batch)])
+        return self.once(x["mel"], "waves", lambda: [self.vocoder(mel) for mel in cut(x, batch.mask)])
 
     def once(self, mel: Tensor, name: str, make: Callable[[], Any]) -> Any:
         """What ``make`` gives for this tensor, made the first time."""
@@ -96,12 +97,6 @@ def sounds(
 
 def _metrics(kinds: Sequence[Kind], ears: Ears) -> tuple[Metric, ...]:
     return tuple(metric for kind in dict.fromkeys(kinds) for metric in _MADE[kind](ears))
-
-
-def _cut(x: Tree, batch: Batch) -> list[Tensor]:
-    """Each sample's log-mel without its padding; the truth has as many frames as the batch."""
-    frames = x["frames"] if "frames" in x else batch.mask.flatten(1).sum(1)
-    return [mel[:, : int(count)] for mel, count in zip(x["mel"], frames, strict=True)]
 
 
 def truth_panel(metrics: Sequence[Metric], title: str = "What the truth itself scores") -> Panel:

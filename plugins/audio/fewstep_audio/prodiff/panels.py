@@ -28,7 +28,7 @@ def pitch_gap(vocoder: Vocoder) -> Metric:
     def measure(x: Tree, batch: Batch, key: Key) -> Score:
         asked, voiced = batch.cond.data["pitch"], batch.cond.data["voiced"] > 0
         off = []
-        for mel, want, where in list(zip(cut(x), asked, voiced, strict=True))[:LISTENED]:
+        for mel, want, where in list(zip(cut(x, batch.mask), asked, voiced, strict=True))[:LISTENED]:
             got = heard_pitch(mel, vocoder)
             both = (got > 0) & where[: len(got)]
             gap = CENTS * (got.clamp(min=1).log() - want[: len(got)])[both].abs()

@@ -33,9 +33,15 @@ def write_wavs(x: Tree, batch: Batch, folder: Path, vocoder: Vocoder) -> Sequenc
     return written
 
 
-def cut(x: Tree) -> list[Tensor]:
-    """Each sample's log-mel (M, T) without its padding."""
-    return [mel[:, : int(frames)] for mel, frames in zip(x["mel"], x["frames"], strict=True)]
+def cut(x: Tree, mask: Tensor | None = None) -> list[Tensor]:
+    """Each sample's log-mel (M, T) without its padding.
+
+    Args:
+        x: "mel" (B, M, T), and "frames" (B,) where the samples know how long they are.
+        mask: (B, 1, T) of the batch, for a truth, which does not say so.
+    """
+    frames = x["frames"] if "frames" in x or mask is None else mask.flatten(1).sum(1)
+    return [mel[:, : int(count)] for mel, count in zip(x["mel"], frames, strict=True)]
 
 
 def wav_bytes(wave: Tensor, rate: int) -> bytes:
