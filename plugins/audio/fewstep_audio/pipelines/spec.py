@@ -28,8 +28,8 @@ RECIPE = RecipeSpec(
             control="teacher_few",
             at_most=0.5,
             profiles=("default", "demo"),
-            why="seeds 0 and 1 set it, 2 to 4 confirmed it: students 0.29 to 0.38, controls 1.02 to 1.17; the best linear map "
-            "of the noise reaches 0.61 on seed 0",
+            why="seeds 0 and 1 set it, 2 to 4 confirmed it: students 0.29 to 0.38, controls 1.02 to 1.17; the best linear "
+            "map of the noise reaches 0.61 on seed 0",
         ),
     ),
 )
