@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from fewstep.errors import FewstepError
-from fewstep_protein import data, files
+from fewstep_protein.structures import files, segments, sources
 
 
 def written(folder: Path) -> tuple[list[Path], list[torch.Tensor]]:
-    chains = [s.coordinates[:n] for s, n in zip(data.structures()[:2], (20, 13), strict=True)]
-    batch = data.pad(chains, 20)
+    chains = [s.coordinates[:n] for s, n in zip(segments.structures()[:2], (20, 13), strict=True)]
+    batch = sources.pad(chains, 20)
     return files.write_chains(batch.x, batch, folder), files.real_chains(batch.x, batch.mask)
 
 
@@ -44,7 +44,7 @@ def test_consecutive_atoms_are_connected_for_viewers(tmp_path: Path) -> None:
 
 
 def test_coordinates_that_are_not_finite_are_refused(tmp_path: Path) -> None:
-    batch = data.blank(torch.tensor([8]))
+    batch = sources.blank(torch.tensor([8]))
     with pytest.raises(FewstepError, match="finite"):
         files.write_chains(torch.full((1, 8, 3), float("nan")), batch, tmp_path)
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fewstep_protein import geometry
+from fewstep_protein.structures import geometry
 
 
 def helix(count: int, hand: float = 1.0) -> Tensor:

@@ -7,12 +7,13 @@ import torch
 from torch import Tensor
 
 from fewstep.protocol import Batch, Key, Score
-from fewstep_protein import data, metrics
+from fewstep_protein.metrics import backbones as metrics
+from fewstep_protein.structures import segments, sources
 
 
 @pytest.fixture(scope="module")
 def real() -> Batch:
-    return data.Windows(data.split(held_out=True), 24, 16, 24).batch(0, Key(0))
+    return sources.Windows(segments.split(held_out=True), 24, 16, 24).batch(0, Key(0))
 
 
 def measure(name: str, x: Tensor, batch: Batch) -> Score:

@@ -9,7 +9,7 @@ from torch import Tensor
 from fewstep.engine.ownership import copy_matching
 from fewstep.objectives.tangent import Difference, forward
 from fewstep.protocol import Cond
-from fewstep_protein.backbone.network import ChainNet
+from fewstep_protein.networks.chain import ChainNet
 
 
 @pytest.fixture

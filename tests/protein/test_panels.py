@@ -11,12 +11,13 @@ import pytest
 import torch
 
 from fewstep.protocol import Drawn, Key
-from fewstep_protein import data, geometry, panels
+from fewstep_protein.panels import molecules as panels
+from fewstep_protein.structures import geometry, segments, sources
 
 
 @pytest.fixture(scope="module")
 def drawn() -> dict[str, Drawn]:
-    batch = data.Windows(data.split(held_out=True), 8, 16, 24).batch(0, Key(0))
+    batch = sources.Windows(segments.split(held_out=True), 8, 16, 24).batch(0, Key(0))
     broken = batch.x.clone()
     broken[0] = float("nan")
     return {"student": Drawn(batch.x, batch, 4, 0.1), "teacher": Drawn(broken, batch, 50, 1.0)}
@@ -69,7 +70,7 @@ def test_labels_are_escaped() -> None:
 
 
 def test_the_viewer_script_is_small_and_answers_to_keys_fingers_and_mouse() -> None:
-    script = (files("fewstep_protein") / "viewer.js").read_text()
+    script = (files("fewstep_protein") / "panels" / "viewer.js").read_text()
     assert len(script.encode()) <= 10_000
     assert all(
         word in script for word in ("ArrowLeft", "pointerdown", "pointermove", "aria-label", "tabIndex")
@@ -77,7 +78,7 @@ def test_the_viewer_script_is_small_and_answers_to_keys_fingers_and_mouse() -> N
 
 
 def test_a_chain_is_turned_broad_side_on_without_being_mirrored() -> None:
-    chain = data.structures()[0].coordinates[:40]
+    chain = segments.structures()[0].coordinates[:40]
     turned = panels.broad_side(chain)
     torch.testing.assert_close(geometry.dihedrals(turned), geometry.dihedrals(chain), atol=1e-3, rtol=0)
     width, height, depth = turned.std(0).tolist()

@@ -11,11 +11,11 @@ from pydantic import ValidationError
 from fewstep.engine import AssemblyError, execute
 from fewstep.protocol import Key, Plan, Site, Step
 from fewstep.runs import evaluate
-from fewstep_protein import files
-from fewstep_protein.backbone import recipe
-from fewstep_protein.backbone.config import BackboneConfig, BackboneRequest
 from fewstep_protein.plugin import fewstep_recipes
 from fewstep_protein.rouse.config import RouseConfig
+from fewstep_protein.sid_backbone import recipe
+from fewstep_protein.sid_backbone.config import BackboneConfig, BackboneRequest
+from fewstep_protein.structures import files
 
 TINY = {
     "shortest": 8,
@@ -87,7 +87,7 @@ def test_an_objective_that_needs_a_reward_is_refused_before_training(tmp_path: P
 
 
 def test_every_preset_is_a_legal_configuration() -> None:
-    models = {"protein/rouse": RouseConfig, "protein/sid": BackboneConfig}
+    models = {"protein/rouse": RouseConfig, "protein/sid-backbone": BackboneConfig}
     for spec in fewstep_recipes():
         for preset in spec.presets.values():
             models[spec.name].model_validate(nested(preset))

@@ -16,11 +16,11 @@ from fewstep.errors import FewstepError
 from fewstep.protocol import Centered, Cond, Key, Site, Step
 from fewstep.samplers import FewStep, heun
 from fewstep.testing.analytic import RouseTeacher, rouse_modes
-from fewstep_protein.roll import roll_times
 from fewstep_protein.rouse import recipe
 from fewstep_protein.rouse.chain import BOND, covariance, draw_chains, roll_variances, wasserstein
 from fewstep_protein.rouse.config import RouseConfig, RouseRequest
 from fewstep_protein.rouse.report import sample_covariance
+from fewstep_protein.sampling.roll import roll_times
 
 
 def test_the_covariance_has_the_bond_length_and_gyration_radius_of_the_formulas() -> None:

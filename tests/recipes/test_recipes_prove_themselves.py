@@ -17,7 +17,7 @@ OURS = (
     "audio/prodiff",
     "audio/style-diffusion",
     "protein/rouse",
-    "protein/sid",
+    "protein/sid-backbone",
     "text/didi",
     "text/markov",
     "video/self-forcing",

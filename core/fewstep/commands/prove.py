@@ -29,7 +29,7 @@ def prove(
 ) -> None:
     """Run a recipe and hold its gates against it. Exit code 1 unless every student passes and every control fails.
 
-    Examples: fewstep prove text/didi · fewstep prove protein/sid --profile default --seed 3
+    Examples: fewstep prove text/didi · fewstep prove protein/sid-backbone --profile default --seed 3
     """
     from fewstep.errors import FewstepError
     from fewstep.plugins.loader import registry

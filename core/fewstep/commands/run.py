@@ -40,7 +40,7 @@ def run(
 
     Ctrl-C stops after the current update and saves; the message says how to go on. Exit code 130 then.
 
-    Examples: fewstep run text/didi --profile smoke · fewstep run protein/sid -s objective=dmd -s steps=500
+    Examples: fewstep run text/didi --profile smoke · fewstep run protein/sid-backbone -s objective=dmd -s steps=500
     · fewstep run text/didi --resume runs/text/didi/...
     """
     from fewstep.runs.runner import InterruptedRunError

@@ -1,97 +1,21 @@
-"""What the protein plugin offers: descriptors only, so that this module imports in milliseconds."""
+"""What the protein plugin offers: descriptors only, so that this module imports in milliseconds.
+
+Each family of recipes describes itself in ``<family>/spec.py``.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from fewstep.plugins import Gate, RecipeSpec, hookimpl
+from fewstep.plugins import RecipeSpec, hookimpl
+from fewstep_protein.rouse import spec as rouse
+from fewstep_protein.sid_backbone import spec as sid_backbone
 
 PROTOCOL = (0, 1)
-
-SID = "Zhou et al.: Score identity distillation, 2024, arXiv:2404.04057"
-ROUSE = (
-    "three seeds gave 0.013 to 0.018 by default and 0.016 to 0.027 in smoke; sampling alone gives about 0.015"
-)
-CLASHES = "students gave 0.04 to 0.09, the teacher in as few calls 0.7 to 2.0"
-BONDS = (
-    "three seeds of smoke: students 0.27 to 0.35, the teacher in as few calls 0.01 to 0.16; "
-    "default, two seeds: 0.50 and 0.54 against at most 0.35"
-)
-SIZES = "students gave 0.2 and 1.1 angstrom, the teacher in as few calls 5.4 and 5.5"
 
 
 @hookimpl
 def fewstep_recipes() -> Iterable[RecipeSpec]:
     """Recipes of this plugin."""
-    yield RecipeSpec(
-        name="protein/rouse",
-        summary="Distill an exact Gaussian chain, where every number has a closed form",
-        config="fewstep_protein.rouse.config:RouseConfig",
-        build="fewstep_protein.rouse.recipe:build",
-        extra="protein",
-        paper=SID,
-        presets={
-            "smoke": {"updates": 600, "samples": 4096, "teacher_steps": 50},
-            "paper": {"lengths": [16, 32, 64], "steps": 16, "updates": 20_000, "batch": 4096},
-        },
-        gates=(
-            Gate(metric="w2", control="teacher_fewstep", at_most=0.03, profiles=("default",), why=ROUSE),
-            Gate(metric="w2", control="teacher_ode", at_most=0.03, profiles=("default",), why=ROUSE),
-            Gate(metric="w2", control="teacher_fewstep", at_most=0.06, profiles=("smoke",), why=ROUSE),
-            Gate(metric="w2", control="teacher_ode", at_most=0.06, profiles=("smoke",), why=ROUSE),
-        ),
-    )
-    yield RecipeSpec(
-        name="protein/sid",
-        summary="Draw CA backbones in a few network calls by score identity distillation",
-        config="fewstep_protein.backbone.config:BackboneConfig",
-        build="fewstep_protein.backbone.recipe:build",
-        extra="protein",
-        paper=SID,
-        presets={
-            "smoke": {
-                "shortest": 12,
-                "longest": 20,
-                "teacher_updates": 400,
-                "updates": 100,
-                "samples": 64,
-                "teacher_steps": 30,
-            },
-            "paper": {
-                "shortest": 50,
-                "longest": 256,
-                "network.width": 512,
-                "network.rounds": 3,
-                "network.layers": 4,
-                "network.heads": 8,
-                "steps": 16,
-                "finest": 0.011,
-                "teacher_updates": 360_000,
-                "teacher_batch": 4096,
-                "teacher_rate": 1e-4,
-                "teacher_steps": 400,
-                "updates": 1000,
-                "batch": 4096,
-                "rate": 5e-5,
-                "fake_rate": 1e-4,
-            },
-        },
-        gates=(
-            Gate(metric="clashes", control="teacher_fewstep", at_most=0.3, why=CLASHES),
-            Gate(metric="clashes", control="teacher_ode", at_most=0.3, why=CLASHES),
-            Gate(
-                metric="valid_bonds",
-                control="teacher_fewstep",
-                at_least=0.42,
-                profiles=("default",),
-                why=BONDS,
-            ),
-            Gate(
-                metric="valid_bonds", control="teacher_ode", at_least=0.42, profiles=("default",), why=BONDS
-            ),
-            Gate(
-                metric="valid_bonds", control="teacher_fewstep", at_least=0.2, profiles=("smoke",), why=BONDS
-            ),
-            Gate(metric="valid_bonds", control="teacher_ode", at_least=0.2, profiles=("smoke",), why=BONDS),
-        ),
-    )
+    yield rouse.RECIPE
+    yield sid_backbone.RECIPE

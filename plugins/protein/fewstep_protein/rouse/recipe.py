@@ -35,13 +35,14 @@ from fewstep.protocol import (
     Site,
 )
 from fewstep.samplers import FewStep, ddim, renoise, solver_sampler, student_for, student_sampler
-from fewstep_protein import data, files
-from fewstep_protein.given import given_stage
-from fewstep_protein.roll import as_grid, roll_times
 from fewstep_protein.rouse.chain import draw_chains
 from fewstep_protein.rouse.config import RouseConfig, RouseRequest
 from fewstep_protein.rouse.network import ModeNet
 from fewstep_protein.rouse.report import rouse_metrics, rouse_panels
+from fewstep_protein.sampling.roll import as_grid, roll_times
+from fewstep_protein.structures import files
+from fewstep_protein.structures.sources import blank, in_turn, length_mask
+from fewstep_protein.teaching import given_stage
 
 
 def build(config: RouseConfig, site: Site) -> Plan:
@@ -125,7 +126,7 @@ class Chains:
 def exact_batch(lengths: list[int], width: int, key: Key) -> Batch:
     """Exact chains of these lengths, padded to ``width``."""
     x = draw_chains(lengths, width, key.at("chain").normal(torch.zeros(len(lengths), width, 3)))
-    mask = data.length_mask(torch.tensor(lengths), width)
+    mask = length_mask(torch.tensor(lengths), width)
     return Batch(like=x, x=Centered(mask=mask).project(x), cond=Cond(mask=mask))
 
 
@@ -167,4 +168,4 @@ def request(config: RouseConfig, options: RouseRequest, number: int, key: Key) -
             f"--length {config.lengths[0]}, or train with -s lengths=[{known}, {options.length}]",
         )
     lengths = (options.length,) if options.length else config.lengths
-    return data.blank(data.in_turn(lengths, number))
+    return blank(in_turn(lengths, number))

@@ -12,7 +12,7 @@ from torch import Tensor
 from fewstep.protocol import Batch, Drawn, Key, Metric, Panel, Score
 from fewstep.runs import bootstrap_statistic, media
 from fewstep.testing.analytic import rouse_modes
-from fewstep_protein import panels
+from fewstep_protein.panels import molecules
 from fewstep_protein.rouse.chain import BOND, covariance, wasserstein
 
 RESAMPLES = 60
@@ -104,7 +104,7 @@ def _by_length(of_covariance: Callable[[Tensor], Tensor]) -> Callable[[Tensor, B
 
 def rouse_panels() -> tuple[Panel, ...]:
     """Sections of a Rouse report."""
-    return (Panel("Mode variances", modes), Panel("Chains", panels.molecules))
+    return (Panel("Mode variances", modes), Panel("Chains", molecules.molecules))
 
 
 def modes(drawn: Mapping[str, Drawn]) -> str:

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from fewstep.protocol import Batch, Key, Metric, Score
 from fewstep.runs import bootstrap, bootstrap_statistic
-from fewstep_protein import geometry
-from fewstep_protein.files import ANGSTROM, real_chains
+from fewstep_protein.structures import geometry
+from fewstep_protein.structures.files import ANGSTROM, real_chains
 
 QUANTILES = 100
 """Points at which two distributions are compared."""

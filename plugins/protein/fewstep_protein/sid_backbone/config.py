@@ -1,4 +1,4 @@
-"""Settings of ``protein/sid``."""
+"""Settings of ``protein/sid-backbone``."""
 
 from __future__ import annotations
 

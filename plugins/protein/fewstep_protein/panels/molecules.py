@@ -13,8 +13,8 @@ from torch import Tensor
 
 from fewstep.protocol import Batch, Drawn, Panel
 from fewstep.runs import media
-from fewstep_protein import geometry
-from fewstep_protein.files import ANGSTROM, chain_points, real_chains
+from fewstep_protein.structures import geometry
+from fewstep_protein.structures.files import ANGSTROM, chain_points, real_chains
 
 SHOWN = 6
 """Chains per viewer."""
@@ -32,7 +32,7 @@ def molecules(drawn: Mapping[str, Drawn]) -> str:
     truth = _truth(drawn)
     if truth:
         parts["real"] = viewer(truth[:SHOWN], "real chains")
-    script = (files("fewstep_protein") / "viewer.js").read_text()
+    script = (files("fewstep_protein") / "panels" / "viewer.js").read_text()
     note = (
         "<p>CA traces from blue (first residue) to red (last). Drag to turn, pinch or use plus and minus to zoom; "
         "with the keyboard: arrow keys, plus, minus, page up, page down, 0.</p>"

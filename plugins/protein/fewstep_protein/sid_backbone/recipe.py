@@ -47,12 +47,15 @@ from fewstep.samplers import (
     student_for,
     student_sampler,
 )
-from fewstep_protein import data, files, panels
-from fewstep_protein.backbone.config import BackboneConfig, BackboneRequest
-from fewstep_protein.backbone.network import ChainNet
-from fewstep_protein.given import given_stage
-from fewstep_protein.metrics import backbone_metrics
-from fewstep_protein.roll import as_grid, roll_times
+from fewstep_protein.metrics.backbones import backbone_metrics
+from fewstep_protein.networks.chain import ChainNet
+from fewstep_protein.panels.molecules import backbone_panels
+from fewstep_protein.sampling.roll import as_grid, roll_times
+from fewstep_protein.sid_backbone.config import BackboneConfig, BackboneRequest
+from fewstep_protein.structures import files
+from fewstep_protein.structures.segments import split
+from fewstep_protein.structures.sources import Lengths, Windows, blank, in_turn
+from fewstep_protein.teaching import given_stage
 
 T_MIN = 0.01
 """Cleanest flow time: noise of 0.1 angstrom."""
@@ -114,7 +117,7 @@ def _net(config: BackboneConfig, reads_index: bool = False, lands: bool = False)
 def _teach(config: BackboneConfig, shelf: Shelf) -> Assembly:
     """Denoising of real fragments."""
     objective = Denoising(LogitNormal(-0.8, 1.3, T_MIN, 1.0), edm, role="teacher")
-    source = data.Windows(data.split(held_out=False), config.teacher_batch, config.shortest, config.longest)
+    source = Windows(split(held_out=False), config.teacher_batch, config.shortest, config.longest)
     falling = Linear(config.teacher_rate, 0.05 * config.teacher_rate)
     return assemble(
         objective,
@@ -153,8 +156,8 @@ def _adam(rate: Ramp | float, momentum: float) -> Optim:
 def _requests(config: BackboneConfig, reads: frozenset[str]) -> Any:
     """Data only for an objective that asks for it."""
     if "x" in reads:
-        return data.Windows(data.split(held_out=False), config.batch, config.shortest, config.longest)
-    return data.Lengths(config.batch, config.shortest, config.longest)
+        return Windows(split(held_out=False), config.batch, config.shortest, config.longest)
+    return Lengths(config.batch, config.shortest, config.longest)
 
 
 def product(config: BackboneConfig) -> Product:
@@ -176,19 +179,19 @@ def product(config: BackboneConfig) -> Product:
         options=BackboneRequest,
         write=files.write_chains,
         metrics=backbone_metrics(),
-        panels=panels.backbone_panels(),
+        panels=backbone_panels(),
         samples=config.samples,
     )
 
 
 def evaluation(config: BackboneConfig, number: int, key: Key) -> Batch:
     """Held-out real windows of all lengths: their lengths are asked for, their coordinates are the truth."""
-    source = data.Windows(
-        data.split(held_out=True), number, config.shortest, config.longest, config.longest - config.shortest
+    source = Windows(
+        split(held_out=True), number, config.shortest, config.longest, config.longest - config.shortest
     )
     return source.batch(0, key)
 
 
 def request(options: BackboneRequest, number: int, key: Key) -> Batch:
     """Chains of the asked length."""
-    return data.blank(data.in_turn((options.length,), number))
+    return blank(in_turn((options.length,), number))

@@ -1,1 +1,0 @@
-"""``protein/sid``: CA backbones in a few network calls."""

@@ -1,0 +1,1 @@
+"""Networks over chains: what several families train."""

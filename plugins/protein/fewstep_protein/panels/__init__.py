@@ -1,0 +1,1 @@
+"""Sections of the report. Everything is inside the page."""

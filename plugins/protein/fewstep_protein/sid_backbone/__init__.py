@@ -1,0 +1,1 @@
+"""``protein/sid-backbone``: CA backbones in a few network calls."""
