@@ -52,4 +52,4 @@ def fitted(process: Process, est: Estimate, seen: Corrupted, weight: Weight) -> 
     strength = weight(process, seen.t)
     if seen.trust is not None:
         strength = strength * seen.trust
-    return weighted_nll(process.geometry, est, seen.target, strength).mean()
+    return weighted_nll(process.geometry, est, seen.target, strength, seen.xt).mean()

@@ -75,7 +75,7 @@ class Denoising:
         t = draw_times(self.times, batch.x, step, step.key.at("time"), self.leading)
         xt = process.corrupt(batch.x, process.noise(batch, step.key.at("noise")), t)
         est = model(xt, t, self._shown(batch.cond, step.key.at("drop"), t))
-        total = weighted_nll(process.geometry, est, batch.x, self.weight(process, t)).mean()
+        total = weighted_nll(process.geometry, est, batch.x, self.weight(process, t), xt).mean()
         return Loss(total, {"loss": total.detach()})
 
     def _shown(self, cond: Cond, key: Key, t: Tensor) -> Cond:
@@ -92,8 +92,8 @@ def forget(cond: Cond, null: Callable[[Cond], Cond], gone: Tensor) -> Cond:
     return replace(cond, data=mixed)
 
 
-def weighted_nll(geometry: Geometry, est: Estimate, x0: Tree, weight: Tensor) -> Tensor:
-    """(B,) weighted proper score.
+def weighted_nll(geometry: Geometry, est: Estimate, x0: Tree, weight: Tensor, at: Tree = None) -> Tensor:
+    """(B,) weighted proper score; ``at`` is the noisy state, as in ``Geometry.nll``.
 
     A weight (B,) multiplies the score. A weight with more dimensions (one per frame) enters each squared residual,
     which only squared errors allow.
@@ -102,7 +102,7 @@ def weighted_nll(geometry: Geometry, est: Estimate, x0: Tree, weight: Tensor) ->
         ValueError: if per-element weights meet a categorical state.
     """
     if weight.ndim == 1:
-        score = geometry.nll(est, x0)
+        score = geometry.nll(est, x0, at)
         return weight.to(score.dtype) * score
     root = weight.sqrt()
     return geometry.nll(Estimate(tree_map(lambda d, x: _pulled(d, x, root), est.x0, x0)), x0)

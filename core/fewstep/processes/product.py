@@ -46,9 +46,10 @@ class ProductGeometry:
         """(B,) sum over leaves."""
         return _sum([g.distance(_part(a, n), _part(b, n)) for n, g in self.leaves.items()])
 
-    def nll(self, est: Estimate, x0: Tree) -> Tensor:
+    def nll(self, est: Estimate, x0: Tree, at: Tree = None) -> Tensor:
         """(B,) sum over leaves."""
-        return _sum([g.nll(_part(est, n), x0[n]) for n, g in self.leaves.items()])
+        places = dict.fromkeys(self.leaves) if at is None else at
+        return _sum([g.nll(_part(est, n), x0[n], places[n]) for n, g in self.leaves.items()])
 
 
 @dataclass(frozen=True)

@@ -61,9 +61,16 @@ class SO3:
         """(B,) squared angle between the estimates."""
         return self.reduce(log(a.x0.mT @ b.x0).square())
 
-    def nll(self, est: Estimate, x0: Tensor) -> Tensor:
-        """(B,) squared angle to the clean state."""
-        return self.distance(est, Estimate(x0))
+    def nll(self, est: Estimate, x0: Tensor, at: Tree = None) -> Tensor:
+        """(B,) squared angle to the clean state, or squared difference of the two seen from ``at``.
+
+        Only the latter is least at the mean tangent, of which velocities are made (Chen & Lipman 2024 eq. 12); the
+        angle is least at the mean rotation, which is another one where belief is spread out.
+        """
+        clean = Estimate(x0)
+        return (
+            self.distance(est, clean) if at is None else self.reduce(self.difference(est, clean, at).square())
+        )
 
     def reduce(self, elements: Tensor) -> Tensor:
         """(B, ..., 3) -> (B,) over real rotations only."""

@@ -46,8 +46,11 @@ class Geometry(Protocol):
         """(B,) squared distance of two estimates, or KL(b || a) where estimates are laws."""
         ...
 
-    def nll(self, est: Estimate, x0: Tree) -> Tensor:
-        """(B,) proper scoring rule of an estimate against the clean state."""
+    def nll(self, est: Estimate, x0: Tree, at: Tree = None) -> Tensor:
+        """(B,) proper scoring rule of an estimate against the clean state.
+
+        ``at`` is the noisy state where the estimate was made: curved geometries take the residual in its tangent space.
+        """
         ...
 
 
@@ -83,7 +86,7 @@ class Euclidean:
         """(B,) squared distance."""
         return self.reduce((a.x0 - b.x0).square())
 
-    def nll(self, est: Estimate, x0: Tensor) -> Tensor:
+    def nll(self, est: Estimate, x0: Tensor, at: Tree = None) -> Tensor:
         """(B,) squared error."""
         return self.reduce((est.x0 - x0).square())
 
@@ -151,7 +154,7 @@ class Categorical:
         log_a, log_b = F.log_softmax(a.x0, -1), F.log_softmax(b.x0, -1)
         return self.reduce((log_b.exp() * (log_b - log_a)).sum(-1))
 
-    def nll(self, est: Estimate, x0: Tensor) -> Tensor:
+    def nll(self, est: Estimate, x0: Tensor, at: Tree = None) -> Tensor:
         """(B,) cross-entropy."""
         return self.reduce(F.cross_entropy(est.x0.movedim(-1, 1), x0, reduction="none"))
 

@@ -300,3 +300,21 @@ def test_a_map_to_the_only_rotation_that_exists_is_consistent_and_any_other_is_n
 
     assert loss(only) < 1e-5
     assert loss(other) > 0.05
+
+
+def test_denoising_is_least_at_the_mean_tangent_and_not_at_the_mean_rotation() -> None:
+    """Far from the data the two differ by degrees, and only the mean tangent makes the right velocity."""
+    teacher, t, place = mixture(), at(0.95, 1), turns(1, seed=2)
+    toward = log(place.mT @ teacher.points)
+    share = torch.softmax(teacher.weights.log() + log_density(toward.norm(dim=-1), t), 0)
+    exact = middle = teacher(place, t).x0
+    for _ in range(200):
+        middle = middle @ exp(0.5 * (share[:, None] * log(middle.mT @ teacher.points)).sum(0, keepdim=True))
+    assert float(log(exact.mT @ middle).norm()) > 0.05
+
+    def loss(guess: Tensor, seen_from: Tensor | None) -> float:
+        each = SO3().nll(Estimate(guess.expand(3, 3, 3)), teacher.points, seen_from)
+        return float((share * each).sum())
+
+    assert loss(exact, place) < loss(middle, place) - 1e-4
+    assert loss(middle, None) < loss(exact, None) - 1e-4
