@@ -48,6 +48,7 @@ def sample(
     fewstep sample audio/comospeech --text "$(cat book.txt)" --stream --out book.wav
     """
     from fewstep.runs.folder import find_run
+    from fewstep.runs.handle import names_a_file
     from fewstep.runs.runner import load
 
     opened = load(find_run(run, runs).path, device)
@@ -57,6 +58,12 @@ def sample(
     asked = parse_options(context.args)
     if stream:
         _stream(opened, out, as_json, {"seed": seed, "steps": steps, "contender": contender, **asked})
+        return
+    if opened.product.campaign is not None and (out is None or not names_a_file(out)):
+        place = opened.folder / "samples" / f"{contender}-seed{seed}" if out is None else out
+        _campaign(
+            opened, place, num, as_json, {"seed": seed, "steps": steps, "contender": contender, **asked}
+        )
         return
     drawn = opened.sample(num, seed=seed, steps=steps, contender=contender, out=out, **asked)
     if as_json:
@@ -93,6 +100,30 @@ def _stream(run: Run, out: Path | None, as_json: bool, asked: dict[str, Any]) ->
     say(f"{done.pieces} pieces in {done.seconds:.3g} s, the first after {done.first:.2g} s")
     if file != STANDARD_OUTPUT:
         typer.echo(str(file))
+
+
+def _campaign(run: Run, folder: Path, num: int, as_json: bool, asked: dict[str, Any]) -> None:
+    """Fill a folder, telling on standard error how far it is."""
+    done = run.campaign(num, folder, quiet=as_json, **asked)
+    if as_json:
+        facts = {"evaluations": done.evaluations, "seconds": done.seconds, "elapsed": done.elapsed}
+        show_json(
+            {
+                "folder": str(done.folder),
+                "tables": [str(table) for table in done.tables],
+                "fresh": done.fresh,
+                **facts,
+            }
+        )
+        return
+    for table in done.tables:
+        typer.echo(str(table))
+    kept = f", {num - done.fresh} were there" if done.fresh < num else ""
+    pace = f", {done.fresh / done.elapsed:.3g} a second" if done.fresh else ""
+    typer.echo(
+        f"{num} sample{'' if num == 1 else 's'} in {done.folder}{kept}: {done.evaluations} network calls, "
+        f"{done.seconds:.3g} s of {done.elapsed:.3g} s{pace}"
+    )
 
 
 def parse_options(words: list[str]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -40,6 +40,7 @@ class Gaussian:
         geometry: what a state is.
         shift: moves the natural grid toward noise: sigma / alpha is ``shift`` times larger (Esser et al. 2024 eq. 23).
         whole: the times of the natural grid are whole numbers: the network of a chain saw no other.
+        noise_scale: factor of all noise that is drawn; below 1 samples are colder than the data. Never in training.
 
     Raises:
         ValueError: if the grid is shifted, but signal is left at t_max: there is nowhere to go.
@@ -53,6 +54,7 @@ class Gaussian:
     geometry: Euclidean = field(default_factory=Euclidean)
     shift: float = 1.0
     whole: bool = False
+    noise_scale: float = 1.0
 
     def __post_init__(self) -> None:
         """A shifted grid keeps its noisy end only where no signal is left."""
@@ -77,9 +79,16 @@ class Gaussian:
         """This process with a batch's mask bound."""
         if mask is None:
             return self
-        bound = replace(self, geometry=self.geometry.on(mask))
-        vars(bound)["preserves_variance"] = self.preserves_variance  # looked up once, not once a batch
-        return bound
+        return self._with(geometry=self.geometry.on(mask))
+
+    def scaled(self, noise_scale: float) -> Self:
+        """This process with all its noise times ``noise_scale``."""
+        return self._with(noise_scale=noise_scale)
+
+    def _with(self, **changes: Any) -> Self:
+        other = replace(self, **changes)
+        vars(other)["preserves_variance"] = self.preserves_variance  # looked up once, not once a batch
+        return other
 
     def alpha(self, t: Tensor) -> Tensor:
         """Signal coefficient, float64."""
@@ -110,8 +119,9 @@ class Gaussian:
         return low, high
 
     def noise(self, batch: Batch, key: Key) -> Tensor:
-        """Standard normal, projected and masked."""
-        return self.geometry.on(batch.mask).project(key.normal(batch.like))
+        """Standard normal times ``noise_scale``, projected and masked."""
+        noise = self.geometry.on(batch.mask).project(key.normal(batch.like))
+        return noise if self.noise_scale == 1.0 else self.noise_scale * noise
 
     def corrupt(self, x: Tensor | None, noise: Tensor, t: Tensor, *, since: Tensor | None = None) -> Tensor:
         """Alpha x + sigma noise; from time ``since``, the Markov transition; with x = None, sigma noise."""

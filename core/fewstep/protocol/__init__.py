@@ -15,7 +15,7 @@ from fewstep.protocol.objective import (
     cautions_of,
     parts,
 )
-from fewstep.protocol.offers import Graph, Piece, Portable, Stream
+from fewstep.protocol.offers import Campaign, Graph, Piece, Portable, Stream
 from fewstep.protocol.plan import (
     Assembly,
     Average,
@@ -56,6 +56,7 @@ __all__ = [
     "Assembly",
     "Average",
     "Batch",
+    "Campaign",
     "Categorical",
     "Cautious",
     "Centered",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Self
@@ -41,6 +42,12 @@ class Denoiser(nn.Module):
     def encode(self, shown: Tree) -> Tree:
         """From what a student shows to a state of this process; differentiable. Identity unless overridden."""
         return shown
+
+    def over(self, process: Process) -> Self:
+        """The same module over another process; its parameters are shared, not copied."""
+        twin = copy.copy(self)
+        twin.process = process
+        return twin
 
     def forward(
         self,
@@ -122,7 +129,9 @@ class View(Denoiser):
 
 
 class Guided(View):
-    """Classifier-free guidance over a denoiser, in the one convention ``u + g (c - u)`` (g = 1 + w of Ho & Salimans).
+    """Guidance over a denoiser, away from its unconditional twin or from a weaker model.
+
+    In the one convention ``u + g (c - u)`` (g = 1 + w of Ho & Salimans 2022).
 
     Args:
         base: the conditional denoiser.
@@ -130,6 +139,10 @@ class Guided(View):
             which is how an objective ramps or samples it; the interval holds for it too.
         null: maps a condition to its unconditional twin.
         interval: (low, high) times inside which guidance acts; everywhere if None. Kynkaanniemi et al. 2024.
+        weak: a weaker version of the model, such as an early checkpoint, told the condition: autoguidance
+            (Karras et al. 2024, arXiv:2406.02507, eq. 3).
+        share: of ``weak`` in what is guided away from; the rest is the unconditional estimate (Geffner et al. 2025,
+            arXiv:2503.00710, eq. 6). With 1 the base is not asked without its condition.
     """
 
     def __init__(
@@ -138,12 +151,23 @@ class Guided(View):
         scale: float,
         null: Callable[[Cond], Cond],
         interval: tuple[float, float] | None = None,
+        weak: Denoiser | None = None,
+        share: float = 1.0,
     ) -> None:
         """Wrap ``base``; network, process and prediction are its own."""
         super().__init__(base, base.process, base.prediction)
+        self.weak = weak
+        self.share = share if weak is not None else 0.0
         self.scale = scale
         self.null = null
         self.interval = interval
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        """Moves and casts reach the weak model too."""
+        super()._apply(fn, recurse)
+        if self.weak is not None:
+            self.weak._apply(fn, recurse)
+        return self
 
     @property
     def accepts(self) -> frozenset[str]:
@@ -165,11 +189,23 @@ class Guided(View):
         given = self.base(xt, t, cond, to=to, features=features)
         if guidance is None and self.scale == 1.0:
             return given
-        free = self.base(xt, t, self.null(cond), to=to)
+        free = self._away_from(xt, t, cond, to)
         scale = self._scale(t, guidance)
         mixed = lambda c, u: _mix(c, u, scale)  # noqa: E731
         raw = None if given.raw is None or free.raw is None else tree_map(mixed, given.raw, free.raw)
         return replace(given, x0=tree_map(mixed, given.x0, free.x0), raw=raw)
+
+    def _away_from(self, xt: Tree, t: Tensor, cond: Cond, to: Tensor | None) -> Estimate:
+        """What guidance points away from."""
+        if self.weak is None or self.share == 0.0:
+            return self.base(xt, t, self.null(cond), to=to)
+        weak: Estimate = self.weak(xt, t, cond, to=to)
+        if self.share == 1.0:
+            return weak
+        free, share = self.base(xt, t, self.null(cond), to=to), torch.full_like(t, self.share)
+        mixed = lambda w, u: _mix(w, u, share)  # noqa: E731
+        raw = None if weak.raw is None or free.raw is None else tree_map(mixed, weak.raw, free.raw)
+        return replace(free, x0=tree_map(mixed, weak.x0, free.x0), raw=raw)
 
     def _scale(self, t: Tensor, given: Tensor | None) -> Tensor:
         full = torch.full_like(t, self.scale) if given is None else spread(given, t).expand_as(t)

@@ -1,17 +1,23 @@
-"""What a product may offer beside samples: graphs that run without this library, and samples that never end."""
+"""What a product may offer beside single samples.
+
+Graphs that run without this library, samples that never end, and thousands of samples in one folder.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from torch import Tensor, nn
 
 from fewstep.protocol.key import Key
 from fewstep.protocol.tree import Tree
 from fewstep.protocol.values import Batch
+
+if TYPE_CHECKING:
+    from fewstep.protocol.plan import Drawn
 
 Example: TypeAlias = tuple[Sequence[Tensor], Sequence[Tensor]]
 """Inputs of a graph, and what the student itself makes of them."""
@@ -80,3 +86,21 @@ class Stream:
     options: type
     pieces: Callable[[Any, Callable[[Batch, Key], Tree], Key], Iterator[Piece]]
     finish: Callable[[Path], None] | None = None
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """Many samples in one folder that grows portion by portion, and goes on where it was cut short.
+
+    Args:
+        portion: (options, number of all samples) -> how many are drawn at once; depends on nothing else, so that a
+            campaign that goes on draws what it would have drawn.
+        write: (options, drawn, folder, first, about) -> a record (JSON) for each sample. Files are written into
+            ``folder``, from where they are moved beside the others; ``first`` is the number of the first sample in
+            the campaign, ``about`` where it is from: run, recipe, contender, calls, seed, options, version.
+        finish: (options, folder, records of all samples) -> tables and pages that sum the campaign up.
+    """
+
+    portion: Callable[[Any, int], int]
+    write: Callable[[Any, Drawn, Path, int, Mapping[str, Any]], Sequence[Mapping[str, Any]]]
+    finish: Callable[[Any, Path, Sequence[Mapping[str, Any]]], Sequence[Path]]

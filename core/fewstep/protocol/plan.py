@@ -11,7 +11,7 @@ from torch import nn
 
 from fewstep.protocol.key import Key
 from fewstep.protocol.objective import Objective, Roles
-from fewstep.protocol.offers import Portable, Stream
+from fewstep.protocol.offers import Campaign, Portable, Stream
 from fewstep.protocol.tree import Tree
 from fewstep.protocol.values import Batch, Ramp, State, Step
 
@@ -231,6 +231,8 @@ class Product:
         samples: how many samples the evaluation draws.
         portable: (shelf, key) -> graphs that draw without this library, for ``fewstep export``. None = the student is
             traced as it answers the evaluation batch, which serves states and conditions that are tensors.
+        campaign: how many samples fill a folder, for ``fewstep sample`` into one; None = they are drawn at once and
+            written by ``write``.
         stream: samples without end, for ``fewstep sample --stream`` and ``fewstep serve``; None = there are none.
     """
 
@@ -244,6 +246,7 @@ class Product:
     panels: Sequence[Panel] = ()
     samples: int = 256
     portable: Callable[[Shelf, Key], Portable] | None = None
+    campaign: Campaign | None = None
     stream: Stream | None = None
 
 

@@ -166,11 +166,19 @@ def draw(name: str, sampler: Sampler, shelf: Shelf, batch: Batch, key: Key, devi
 
 
 def answer(name: str, sampler: Sampler, shelf: Shelf, batch: Batch, key: Key, device: str = "cpu") -> Tree:
-    """One contender's samples for a batch and nothing else: no warm-up, no count, no time."""
-    roles = _roles_of(name, sampler, shelf)
-    with _at_rest(roles.values()), torch.no_grad():
-        *_, last = sampler.fn(roles, batch if device == "cpu" else to(batch, device), Step.inference(key))
-    return to(detach(last.x), "cpu")
+    """One contender's samples for a batch and nothing else."""
+    return drawn_once(name, sampler, shelf, batch, key, device).x
+
+
+def drawn_once(
+    name: str, sampler: Sampler, shelf: Shelf, batch: Batch, key: Key, device: str = "cpu"
+) -> Drawn:
+    """One contender's samples for a batch, without warm-up and without the states on the way."""
+    roles, there = _roles_of(name, sampler, shelf), batch if device == "cpu" else to(batch, device)
+    begin = _now()
+    with _at_rest(roles.values()), torch.no_grad(), counted(roles.values()) as calls:
+        *_, last = sampler.fn(roles, there, Step.inference(key))
+    return Drawn(to(detach(last.x), "cpu"), batch, calls.count, _now() - begin)
 
 
 def check_gates(product: Product, gates: Sequence[Gate]) -> None:

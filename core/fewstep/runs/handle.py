@@ -18,8 +18,10 @@ from fewstep.engine import Watch, execute
 from fewstep.errors import FewstepError, nearest
 from fewstep.protocol import Batch, Drawn, Piece, Plan, Product, Sampler, Shelf, Tree
 from fewstep.runs import media
+from fewstep.runs.campaign import Asked, Campaigned, run_campaign
 from fewstep.runs.evaluation import Evaluation, answer, draw, evaluate
 from fewstep.runs.folder import RunFolder, writing
+from fewstep.runs.progress import shown
 from fewstep.runs.setup import Setup
 
 SHOWN = 4
@@ -118,12 +120,50 @@ class Run:
         asked, *_ = _answers(
             partial(conditions, self.product.options, options),
             partial(_at_least_one, num, "num"),
-            partial(self._sampler, contender, steps),
+            partial(self.sampler, contender, steps),
             *([partial(check_file, place, num, kinds)] if named else []),
         )
         drawn = self.drawn(asked, num, seed=seed, steps=steps, contender=contender)
         files = self._written_as(drawn, place) if named else self._written(drawn, place)
         return Samples(drawn.x, drawn.batch, files, drawn.evaluations, drawn.seconds)
+
+    def campaign(
+        self,
+        num: int,
+        out: Path | str,
+        *,
+        seed: int = 0,
+        steps: int | None = None,
+        contender: str = "student",
+        quiet: bool = True,
+        **options: Any,
+    ) -> Campaigned:
+        """Fill a folder with many samples, portion by portion; the same call again goes on where it was cut short.
+
+        Args:
+            num: how many samples the folder will hold.
+            out: the folder.
+            seed: another seed gives other samples.
+            steps: network steps of the contender.
+            contender: who draws.
+            quiet: print no progress.
+            **options: conditions of this product.
+
+        Raises:
+            FewstepError: the product has no campaigns, a condition makes no sense, the folder holds another campaign.
+        """
+        found = self.product.campaign
+        if found is None:
+            raise FewstepError(
+                f"{self.setup.recipe.name} has no campaigns", "a recipe whose product has", "use run.sample"
+            )
+        asked, *_ = _answers(
+            partial(conditions, self.product.options, options),
+            partial(_at_least_one, num, "num"),
+            partial(self.sampler, contender, steps),
+        )
+        with shown(quiet) as (watch, _):
+            return run_campaign(self, found, Asked(asked, num, seed, steps, contender), Path(out), watch)
 
     def drawn(
         self, asked: Any, num: int = 1, *, seed: int = 0, steps: int | None = None, contender: str = "student"
@@ -140,7 +180,7 @@ class Run:
         Raises:
             FewstepError: no such contender, or one without steps.
         """
-        key, sampler = self.setup.site.key.at("sample", seed), self._sampler(contender, steps)
+        key, sampler = self.setup.site.key.at("sample", seed), self.sampler(contender, steps)
         batch = self.product.request(asked, num, key.at("request"))
         return draw(contender, sampler, self.shelf, batch, key.at("draw"), device=self.setup.device)
 
@@ -166,7 +206,7 @@ class Run:
                 "leave --stream out",
             )
         sampler, asked = _answers(
-            partial(self._sampler, contender, steps), partial(conditions, found.options, options)
+            partial(self.sampler, contender, steps), partial(conditions, found.options, options)
         )
         draw = partial(answer, contender, sampler, self.shelf, device=self.setup.device)
         return found.pieces(asked, draw, self.setup.site.key.at("sample", seed))
@@ -199,7 +239,12 @@ class Run:
 
         return fragment(self, self.evaluation or self.evaluate())
 
-    def _sampler(self, contender: str, steps: int | None) -> Sampler:
+    def sampler(self, contender: str, steps: int | None = None) -> Sampler:
+        """How a contender draws, in its own number of steps or in another.
+
+        Raises:
+            FewstepError: no such contender, or one without steps.
+        """
         known = self.product.contenders
         if contender not in known:
             raise FewstepError(

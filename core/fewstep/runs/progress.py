@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
@@ -139,6 +140,22 @@ def clock_time(seconds: float) -> str:
 
 
 def brief(metrics: Mapping[str, float]) -> str:
-    """The losses of the phases, short."""
-    losses = {name.removesuffix("/loss"): value for name, value in metrics.items() if name.endswith("/loss")}
+    """The losses of the phases and what comes per second, short."""
+    losses = {n.removesuffix("/loss"): value for n, value in metrics.items() if n.endswith(("/loss", "/s"))}
     return "  ".join(f"{name} {value:.3g}" for name, value in losses.items())
+
+
+@contextmanager
+def shown(quiet: bool) -> Iterator[tuple[Watch, Callable[[str], None]]]:
+    """A watcher that suits standard error, and a function that prints a line beside it."""
+    console = Console(stderr=True)
+    if quiet:
+        yield Watch(), lambda _: None
+    elif console.is_terminal:
+        live = LiveProgress(console)
+        try:
+            yield live, console.print
+        finally:
+            live.close()
+    else:
+        yield PlainProgress(lambda line: console.print(line, highlight=False, soft_wrap=True)), console.print

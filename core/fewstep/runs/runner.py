@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 import shlex
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-
-from rich.console import Console
 
 from fewstep.engine import Settings, Stopped, Watch, execute
 from fewstep.errors import FewstepError
@@ -22,7 +20,7 @@ from fewstep.runs.export import export
 from fewstep.runs.folder import RunFolder, claimed
 from fewstep.runs.group import agreed, joined, leads
 from fewstep.runs.handle import SHOWN, Run
-from fewstep.runs.progress import LiveProgress, PlainProgress, Teller
+from fewstep.runs.progress import Teller, shown
 from fewstep.runs.setup import DEFAULT, Setup, prepare, rehearse, reopen
 
 
@@ -115,7 +113,7 @@ def _carried_out(work: Run, hooks: RunHooks, quiet: bool, begun: float) -> None:
     folder = work.files
     folder.note(status="running")
     hooks.run_started(work)
-    with _told(work, hooks), _progress(quiet) as (watch, say):
+    with _told(work, hooks), shown(quiet) as (watch, say):
         recorder = _Recorder(work, hooks)
         work.shelf = execute(
             work.plan, work.setup.site, folder.path, watch=Teller(recorder, watch), settings=_pace(work)
@@ -177,21 +175,6 @@ def _note_failure(run: Run, error: BaseException) -> None:
     except FewstepError:
         # The disk may be what failed; the first error is the one to hear about.
         return
-
-
-@contextmanager
-def _progress(quiet: bool) -> Iterator[tuple[Watch, Callable[[str], None]]]:
-    console = Console(stderr=True)
-    if quiet:
-        yield Watch(), lambda _: None
-    elif console.is_terminal:
-        live = LiveProgress(console)
-        try:
-            yield live, console.print
-        finally:
-            live.close()
-    else:
-        yield PlainProgress(lambda line: console.print(line, highlight=False, soft_wrap=True)), console.print
 
 
 def _pace(run: Run) -> Settings:

@@ -1,6 +1,6 @@
 """How samples are drawn: solvers as plain generators, few-step students, contenders of a product."""
 
-from fewstep.samplers.contenders import one_call_sampler, solver_sampler, student_sampler
+from fewstep.samplers.contenders import at_noise_scale, one_call_sampler, solver_sampler, student_sampler
 from fewstep.samplers.hybrid import hybrid_sampler
 from fewstep.samplers.policy import FewStepPolicy, student_for
 from fewstep.samplers.router import router_sampler
@@ -28,6 +28,7 @@ __all__ = [
     "Sde",
     "Solver",
     "ancestral",
+    "at_noise_scale",
     "ddim",
     "dpmpp_2m",
     "euler",

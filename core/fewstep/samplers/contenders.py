@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from fewstep.errors import FewstepError
 from fewstep.protocol import Batch, Process, Roles, Sampler, State, Step, rows, tensors
 from fewstep.samplers.solvers import Solver
 
@@ -21,10 +24,12 @@ def solver_sampler(
         solver: one of :mod:`fewstep.samplers`.
         steps: intervals of the time grid.
         grid: (process, steps) -> decreasing times; the process' natural grid by default.
+
+    Like every contender here it multiplies all its noise by ``batch.extra["noise_scale"]``, a number, where it is given.
     """
 
     def draw(roles: Roles, batch: Batch, step: Step) -> Iterator[State]:
-        model = roles[role]
+        model = _at_scale(roles[role], batch)
         process = model.process.on(batch.mask)
         times = process.grid(steps) if grid is None else grid(process, steps)
         noise = process.noise(batch, step.key.at("noise"))
@@ -39,7 +44,7 @@ def one_call_sampler(role: str) -> Sampler:
     """The clean estimate at the noisiest time: the undistilled teacher forced to one step, the usual control."""
 
     def draw(roles: Roles, batch: Batch, step: Step) -> Iterator[State]:
-        model = roles[role]
+        model = _at_scale(roles[role], batch)
         process = model.process.on(batch.mask)
         noise = process.noise(batch, step.key.at("noise"))
         t = torch.full((rows(noise),), process.t_max, dtype=torch.float64, device=tensors(noise)[0].device)
@@ -53,9 +58,42 @@ def student_sampler(role: str = "student", steps: int | None = None) -> Sampler:
     """A student's own roll: the visited states, then the sample. Shares its initial noise with ``solver_sampler``."""
 
     def draw(roles: Roles, batch: Batch, step: Step) -> Iterator[State]:
-        sample = roles[role].sample(batch, step, steps=steps)
+        sample = _at_scale(roles[role], batch).sample(batch, step, steps=steps)
         yield from sample.path
         device = tensors(sample.x)[0].device
         yield State(sample.x, torch.zeros(rows(sample.x), dtype=torch.float64, device=device), sample.est)
 
     return Sampler(draw, (role,), lambda count: student_sampler(role, count))
+
+
+def at_noise_scale(sampler: Sampler, scale: float) -> Sampler:
+    """The same contender with all its noise times ``scale``."""
+
+    def draw(roles: Roles, batch: Batch, step: Step) -> Iterator[State]:
+        yield from sampler.fn(roles, replace(batch, extra={**batch.extra, "noise_scale": scale}), step)
+
+    fewer = sampler.with_steps
+    return replace(
+        sampler,
+        fn=draw,
+        with_steps=None if fewer is None else lambda count: at_noise_scale(fewer(count), scale),
+    )
+
+
+def _at_scale(model: Any, batch: Batch) -> Any:
+    """The model over the process whose noise the batch asks for.
+
+    Raises:
+        FewstepError: a process whose noise has no scale.
+    """
+    scale = float(batch.extra.get("noise_scale", 1.0))
+    if scale == 1.0:
+        return model
+    scaled = getattr(model.process, "scaled", None)
+    if scaled is None:
+        raise FewstepError(
+            f"a noise scale of {scale:g} was asked for, but noise of a {type(model.process).__name__} process has none",
+            "a noise scale of 1",
+            "leave the noise scale out",
+        )
+    return model.over(scaled(scale))

@@ -119,6 +119,20 @@ def ask(model: Guided, time: float, **extra: torch.Tensor) -> torch.Tensor:
     return model(torch.full((3, 1), 0.4, dtype=torch.float64), t, cond, **extra).x0
 
 
+def test_autoguidance_points_away_from_the_weak_model_and_from_the_unconditional_one_by_their_shares() -> (
+    None
+):
+    """D_g = g D + (1 - g) (r D_weak + (1 - r) D_uncond), Geffner et al. 2025 eq. 6."""
+    strong, weak = Centered(edm(), 0.0, 0.6), Centered(edm(), 0.0, 0.9)
+    null = lambda cond: Cond(torch.zeros_like(cond.data))  # noqa: E731
+    cond, t = Cond(torch.ones(3, 1, dtype=torch.float64)), torch.full((3,), 1.3, dtype=torch.float64)
+    x = torch.full((3, 1), 0.4, dtype=torch.float64)
+    given, early, free = strong(x, t, cond).x0, weak(x, t, cond).x0, strong(x, t, null(cond)).x0
+    for share in (0.0, 0.3, 1.0):
+        expected = 2.5 * given - 1.5 * (share * early + (1 - share) * free)
+        torch.testing.assert_close(Guided(strong, 2.5, null, weak=weak, share=share)(x, t, cond).x0, expected)
+
+
 def test_guidance_is_u_plus_g_times_c_minus_u() -> None:
     """Equal variances: guided by g, the mean moves from m_u to m_u + g (m_c - m_u); here from 0 to g."""
     far = GaussianTeacher(edm(), 2.5, 0.6)

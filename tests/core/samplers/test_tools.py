@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from fewstep.processes import Gaussian, edm, flow, vp
-from fewstep.protocol import Batch, Cond, Estimate, Guided, Key, Sample, Step
+from fewstep.errors import FewstepError
+from fewstep.processes import Gaussian, Masked, edm, flow, vp
+from fewstep.protocol import Batch, Cond, Denoiser, Estimate, Guided, Key, Sample, Step
 from fewstep.samplers import (
     FewStep,
+    FewStepTokens,
+    Sde,
+    at_noise_scale,
     ddim,
     heun,
     hybrid_sampler,
@@ -277,3 +282,49 @@ def test_a_student_is_asked_as_it_asks_itself(rule: Any) -> None:
     for a, b in zip(rolled, asked, strict=True):
         assert (a is None and b is None) or torch.equal(a, b)
     assert asked[1].tolist() == [3.0] * 3
+
+
+def test_a_noise_scale_multiplies_the_samples_of_linear_networks_and_is_off_by_default() -> None:
+    net = GaussianNet()
+    roles = {"teacher": Denoiser(net, flow(), "x0"), "student": FewStep(net, flow(), "x0", (0.9, 0.4))}
+    batch = Batch(like=torch.zeros(5, 3))
+    colder = replace(batch, extra={"noise_scale": 0.5})
+    for sampler in (
+        student_sampler(),
+        solver_sampler("teacher", ddim, 4),
+        solver_sampler("teacher", Sde(), 4),
+    ):
+        full, cold, named = (
+            last(sampler.fn(roles, batch, STEP)),
+            last(sampler.fn(roles, colder, STEP)),
+            last(at_noise_scale(sampler, 0.5).fn(roles, batch, STEP)),
+        )
+        torch.testing.assert_close(cold, 0.5 * full)
+        torch.testing.assert_close(named, cold)
+    assert roles["student"].process.noise_scale == 1.0
+
+
+def test_a_process_without_a_noise_scale_says_so() -> None:
+    roles = {"student": FewStepTokens(TokenNet(), Masked(4), "logits", 2)}
+    batch = Batch(like=torch.zeros(2, 3, dtype=torch.int64), extra={"noise_scale": 0.5})
+    with pytest.raises(FewstepError, match="noise scale"):
+        list(student_sampler().fn(roles, batch, STEP))
+
+
+class GaussianNet(nn.Module):
+    """Any network that is linear in the state."""
+
+    def forward(self, x: Tensor, t: Tensor, cond: Cond) -> Tensor:
+        return 0.3 * x
+
+
+class TokenNet(nn.Module):
+    """All tokens alike."""
+
+    def forward(self, x: Tensor, t: Tensor, cond: Cond) -> Tensor:
+        return torch.zeros(*x.shape, 4)
+
+
+def last(states: Any) -> Tensor:
+    *_, end = states
+    return end.x
