@@ -62,7 +62,7 @@ def valid_bonds(chain: Tensor) -> Tensor:
 def right_handed(chain: Tensor) -> Tensor:
     """1 for each right-handed turn, 0 for each left-handed one; one half if the chain has no turn."""
     right, count = geometry.turns(chain)
-    return torch.tensor([right / count if count else 0.5])
+    return torch.where(count > 0, right / count.clamp(min=1), 0.5)[None]
 
 
 def backbone_metrics() -> tuple[Metric, ...]:

@@ -25,12 +25,23 @@ def bonds(x: Tensor) -> Tensor:
     return (x[..., 1:, :] - x[..., :-1, :]).norm(dim=-1)
 
 
+def valid_bonds(x: Tensor) -> Tensor:
+    """(..., N - 1) bool, which distances between consecutive residues lie in BOND_RANGE."""
+    length = bonds(x)
+    return (length >= BOND_RANGE[0]) & (length <= BOND_RANGE[1])
+
+
 def gyration_radius(x: Tensor, mask: Tensor | None = None) -> Tensor:
     """(...,) root mean squared distance from the center; padding is left out by ``mask`` (..., N, 1)."""
     real = torch.ones_like(x[..., :1]) if mask is None else mask.to(x.dtype)
     count = real.sum((-2, -1)).clamp(min=1)
     center = (x * real).sum(-2, keepdim=True) / count[..., None, None]
     return (((x - center) * real).square().sum((-2, -1)) / count).sqrt()
+
+
+def compact_radius(length: int) -> float:
+    """0.22 n^0.38 nanometers: the gyration radius of a globular chain of n residues (Skolnick et al. 1997)."""
+    return 0.22 * length**0.38
 
 
 def angles(x: Tensor) -> Tensor:
@@ -51,15 +62,19 @@ def dihedrals(x: Tensor) -> Tensor:
 def clashes(x: Tensor) -> Tensor:
     """(...,) pairs at least three residues apart and closer than CLASH, per residue."""
     count = x.shape[-2]
-    gap = torch.cdist(x, x)
     far = torch.ones(count, count, device=x.device).triu(3).bool()
-    return ((gap < CLASH) & far).sum((-2, -1)) / count
+    return ((distances(x) < CLASH) & far).sum((-2, -1)).to(x.dtype) / count
 
 
-def turns(x: Tensor) -> tuple[int, int]:
-    """(right-handed, all) turns: four residues in a row whose ends are closer than TURN."""
+def distances(x: Tensor) -> Tensor:
+    """(..., N, N) of all residues, without the loss of digits that a product of coordinates brings."""
+    return torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def turns(x: Tensor) -> tuple[Tensor, Tensor]:
+    """(...,) counts of right-handed and of all turns: four residues in a row whose ends are closer than TURN."""
     near = (x[..., 3:, :] - x[..., :-3, :]).norm(dim=-1) < TURN
-    return int((near & (dihedrals(x) > 0)).sum()), int(near.sum())
+    return (near & (dihedrals(x) > 0)).sum(-1), near.sum(-1)
 
 
 def helix_share(x: Tensor) -> Tensor:
