@@ -9,21 +9,7 @@ from pydantic import model_validator
 from fewstep.config import RecipeConfig, Settings, setting
 from fewstep.config.objectives import AnyObjective, SiDConfig
 from fewstep.config.times import TimesConfig
-
-
-class NetworkConfig(Settings):
-    """Size of the chain network; teacher, student and fake share it."""
-
-    width: int = setting(64, "channels", ge=8, le=1024)
-    rounds: int = setting(2, "times the coordinates are read and moved", ge=1, le=12)
-    layers: int = setting(2, "transformer layers per round", ge=1, le=24)
-    heads: int = setting(4, "attention heads", ge=1, le=32)
-
-    @model_validator(mode="after")
-    def _divisible(self) -> Self:
-        if self.width % self.heads:
-            raise ValueError(f"width {self.width} must be a multiple of heads {self.heads}")
-        return self
+from fewstep_protein.networks.choice import NetworkConfig
 
 
 class BackboneConfig(RecipeConfig):

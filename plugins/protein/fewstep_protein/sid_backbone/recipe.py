@@ -48,7 +48,7 @@ from fewstep.samplers import (
     student_sampler,
 )
 from fewstep_protein.metrics.backbones import backbone_metrics
-from fewstep_protein.networks.chain import ChainNet
+from fewstep_protein.networks.choice import network
 from fewstep_protein.panels.molecules import backbone_panels
 from fewstep_protein.sampling.roll import as_grid, roll_times
 from fewstep_protein.sid_backbone.config import BackboneConfig, BackboneRequest
@@ -110,8 +110,9 @@ def make_fake(config: BackboneConfig) -> Denoiser:
     return Denoiser(_net(config, config.fake == "per-step"), make_process(config), "edm")
 
 
-def _net(config: BackboneConfig, reads_index: bool = False, lands: bool = False) -> ChainNet:
-    return ChainNet(**config.network.model_dump(), reads_index=reads_index, lands=lands)
+def _net(config: BackboneConfig, reads_index: bool = False, lands: bool = False) -> nn.Module:
+    size = chain_size(config.shortest, config.longest)
+    return network(config.network, size, reads_index=reads_index, lands=lands)
 
 
 def _teach(config: BackboneConfig, shelf: Shelf) -> Assembly:
