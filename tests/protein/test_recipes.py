@@ -11,10 +11,11 @@ from pydantic import ValidationError
 from fewstep.engine import AssemblyError, execute
 from fewstep.protocol import Key, Plan, Site, Step
 from fewstep.runs import evaluate
+from fewstep_protein.designs.request import BackboneRequest
 from fewstep_protein.plugin import fewstep_recipes
 from fewstep_protein.rouse.config import RouseConfig
 from fewstep_protein.sid_backbone import recipe
-from fewstep_protein.sid_backbone.config import BackboneConfig, BackboneRequest
+from fewstep_protein.sid_backbone.config import BackboneConfig
 from fewstep_protein.structures import files
 
 TINY = {

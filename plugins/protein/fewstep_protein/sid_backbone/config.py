@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
-from fewstep.config import RecipeConfig, Settings, setting
+from fewstep.config import RecipeConfig, setting
 from fewstep.config.objectives import AnyObjective, SiDConfig
 from fewstep.config.times import TimesConfig
 from fewstep_protein.networks.choice import NetworkConfig
@@ -48,9 +48,3 @@ class BackboneConfig(RecipeConfig):
         if self.shortest > self.longest:
             raise ValueError(f"shortest {self.shortest} is above longest {self.longest}")
         return self
-
-
-class BackboneRequest(Settings):
-    """What ``fewstep sample`` may ask for."""
-
-    length: int = setting(32, "residues per chain", unit="residues", ge=6, le=512)

@@ -47,14 +47,16 @@ from fewstep.samplers import (
     student_for,
     student_sampler,
 )
+from fewstep_protein.designs.campaign import backbone_campaign
+from fewstep_protein.designs.request import options, request
 from fewstep_protein.metrics.backbones import backbone_metrics
 from fewstep_protein.networks.choice import network
 from fewstep_protein.panels.molecules import backbone_panels
 from fewstep_protein.sampling.roll import as_grid, roll_times
-from fewstep_protein.sid_backbone.config import BackboneConfig, BackboneRequest
+from fewstep_protein.sid_backbone.config import BackboneConfig
 from fewstep_protein.structures import files
 from fewstep_protein.structures.segments import split
-from fewstep_protein.structures.sources import Lengths, Windows, blank, in_turn
+from fewstep_protein.structures.sources import Lengths, Windows
 from fewstep_protein.teaching import given_stage
 
 T_MIN = 0.01
@@ -177,11 +179,12 @@ def product(config: BackboneConfig) -> Product:
         },
         evaluation=partial(evaluation, config),
         request=request,
-        options=BackboneRequest,
+        options=options(config.shortest, config.longest),
         write=files.write_chains,
         metrics=backbone_metrics(),
         panels=backbone_panels(),
         samples=config.samples,
+        campaign=backbone_campaign(config.teacher.path or config.teacher.target or "trained in this run"),
     )
 
 
@@ -191,8 +194,3 @@ def evaluation(config: BackboneConfig, number: int, key: Key) -> Batch:
         split(held_out=True), number, config.shortest, config.longest, config.longest - config.shortest
     )
     return source.batch(0, key)
-
-
-def request(options: BackboneRequest, number: int, key: Key) -> Batch:
-    """Chains of the asked length."""
-    return blank(in_turn((options.length,), number))

@@ -150,21 +150,24 @@ def mmcif(models: Sequence[Model]) -> str:
             "#\n_struct_asym.id A\n_struct_asym.entity_id 1\n#",
             "loop_",
             *(f"_atom_site.{column}" for column in _COLUMNS),
-            *(_cif_atoms(model, number, before) for number, (model, before) in enumerate(_counted(models), 1)),
+            *(
+                _cif_atoms(model, number, before)
+                for number, (model, before) in enumerate(_counted(models), 1)
+            ),
             "#\n",
         ]
     )
 
 
 _COLUMNS = (
-    "group_PDB id type_symbol label_atom_id label_alt_id label_comp_id label_asym_id label_entity_id label_seq_id "
-    "pdbx_PDB_ins_code Cartn_x Cartn_y Cartn_z occupancy B_iso_or_equiv auth_seq_id auth_comp_id auth_asym_id "
-    "auth_atom_id pdbx_PDB_model_num"
-).split()
+    *("group_PDB", "id", "type_symbol", "label_atom_id", "label_alt_id", "label_comp_id", "label_asym_id"),
+    *("label_entity_id", "label_seq_id", "pdbx_PDB_ins_code", "Cartn_x", "Cartn_y", "Cartn_z", "occupancy"),
+    *("B_iso_or_equiv", "auth_seq_id", "auth_comp_id", "auth_asym_id", "auth_atom_id", "pdbx_PDB_model_num"),
+)
 
 
 def _cif_atoms(model: Model, number: int, before: int) -> str:
-    line = "ATOM %d %s %s . %s A 1 %d ? %.3f %.3f %.3f 1.00 %.2f %d %s A %s {}".format(number)
+    line = f"ATOM %d %s %s . %s A 1 %d ? %.3f %.3f %.3f 1.00 %.2f %d %s A %s {number}"
     return "\n".join(
         line % (before + serial, atom[0], atom, residue, place, x, y, z, factor, place, residue, atom)
         for serial, atom, residue, place, x, y, z, factor in model.rows()
@@ -173,8 +176,8 @@ def _cif_atoms(model: Model, number: int, before: int) -> str:
 
 def _counted(models: Sequence[Model]) -> list[tuple[Model, int]]:
     """Each model with the number of atoms before it: in mmCIF a serial number is unique in the file."""
-    sizes = [len(model.places) * len(model.atoms) for model in models]
-    return list(zip(models, itertools.accumulate(sizes, initial=0)))
+    sizes = [len(model.places) * len(model.atoms) for model in models[:-1]]
+    return list(zip(models, itertools.accumulate(sizes, initial=0), strict=True))
 
 
 def save(model: Model, stem: Path, kinds: Sequence[str] = KINDS) -> list[Path]:
@@ -228,13 +231,19 @@ def real_chains(x: Tensor, mask: Tensor | None) -> list[Tensor]:
 
 
 def read_chain(path: Path) -> Tensor:
-    """(N, 3) CA coordinates in nanometers of the first model of a PDB or mmCIF file, in file order.
+    """(N, 3) CA coordinates in nanometers of the first model of a PDB, mmCIF or npz file, in file order.
 
     Raises:
         FewstepError: no such file, or no CA atom in it.
     """
     if not path.is_file():
-        raise FewstepError(f"there is no structure file {path}", "a .pdb or .cif file", "check the path")
+        raise FewstepError(
+            f"there is no structure file {path}", "a .pdb, .cif or .npz file", "check the path"
+        )
+    if path.suffix == ".npz":
+        with np.load(path, allow_pickle=False) as stored:
+            found, atoms = torch.from_numpy(stored["coordinates"]), stored["atoms"].tolist()
+        return found if found.ndim == 2 else found[:, atoms.index("CA")]
     try:
         models = list(gemmi.read_structure(str(path)))
     except (RuntimeError, ValueError) as error:

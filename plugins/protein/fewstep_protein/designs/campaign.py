@@ -1,0 +1,110 @@
+"""Many designs in one folder: a row for each, files for those that pass, a table that sorts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from fewstep.errors import FewstepError
+from fewstep.protocol import Campaign, Drawn
+from fewstep_protein.designs.filters import failures
+from fewstep_protein.designs.request import BackboneRequest, portion
+from fewstep_protein.designs.table import write_table
+from fewstep_protein.metrics.chains import describe_all
+from fewstep_protein.metrics.secondary import secondary_structure
+from fewstep_protein.panels.traces import LETTERS, flat_trace
+from fewstep_protein.structures.files import MOST, Model, mmcif, pdb, read_chain, real_chains, save
+
+Measure = Callable[[Sequence[Tensor]], Mapping[str, Tensor]]
+"""Chains (n, 3) in nanometers -> columns (B,); what a chain lacks is not a number."""
+
+TOLD = ("run", "recipe", "contender", "calls", "seed", "version")
+"""What every file says of where it is from, beside teacher, noise scale and number."""
+
+
+def backbone_campaign(teacher: str, measures: Sequence[Measure] = (describe_all,)) -> Campaign:
+    """What ``fewstep sample`` does for a generator of CA chains.
+
+    Args:
+        teacher: what the student learned from, as provenance says it.
+        measures: each adds columns to the table, and filters read the first one's.
+    """
+    return Campaign(portion, partial(_write, teacher, measures), finish)
+
+
+def _write(
+    teacher: str,
+    measures: Sequence[Measure],
+    options: BackboneRequest,
+    drawn: Drawn,
+    folder: Path,
+    first: int,
+    about: Mapping[str, Any],
+) -> list[dict[str, Any]]:
+    """A record for each chain; files of those that pass, or of all."""
+    chains = real_chains(drawn.x, drawn.batch.mask)
+    columns = {name: values for measure in measures for name, values in measure(chains).items()}
+    origin = {**{name: about[name] for name in TOLD}, "teacher": teacher, "noise_scale": options.noise_scale}
+    records = []
+    for i, (chain, codes) in enumerate(zip(chains, secondary_structure(chains), strict=True)):
+        name = f"design_{first + i:06d}"
+        numbers = {column: _plain(values[i]) for column, values in columns.items()}
+        reasons = failures(options, numbers)
+        whole = bool(chain.isfinite().all())
+        kept = (
+            _saved(chain, folder / name, options, {**origin, "index": first + i})
+            if options.all_files or not reasons
+            else []
+        )
+        records.append(
+            {
+                "name": name,
+                "index": first + i,
+                "passed": not reasons,
+                "reason": ", ".join(reasons),
+                "files": kept,
+                "numbers": numbers,
+                "about": origin,
+                "structure": "".join(LETTERS[code] for code in codes.tolist()) if whole else "",
+                "trace": flat_trace(chain) if whole else [],
+            }
+        )
+    return records
+
+
+def _saved(chain: Tensor, stem: Path, options: BackboneRequest, about: Mapping[str, Any]) -> list[str]:
+    """Names of the files of one design; none if no file can hold it."""
+    try:
+        model = Model(chain, stem.name, about=about)
+    except FewstepError:
+        return []
+    return [path.name for path in save(model, stem, options.kinds)]
+
+
+def finish(options: BackboneRequest, folder: Path, records: Sequence[Mapping[str, Any]]) -> list[Path]:
+    """designs.csv and designs.html; with ``ensemble`` all designs that pass as models of one file."""
+    tables = write_table(folder, records)
+    passing = [record for record in records if record["passed"] and record["files"]]
+    if not options.ensemble or not passing:
+        return tables
+    models = [
+        Model(read_chain(folder / record["files"][0]), "ensemble", about=record["about"])
+        for record in islice(passing, MOST)
+    ]
+    for path, text in ((folder / "ensemble.pdb", pdb(models)), (folder / "ensemble.cif", mmcif(models))):
+        draft = path.with_name(f".{path.name}.draft")
+        draft.write_text(text, encoding="utf-8")
+        tables.append(draft.replace(path))
+    return tables
+
+
+def _plain(value: Tensor) -> float | None:
+    """A number that JSON knows."""
+    number = float(value)
+    return number if math.isfinite(number) else None

@@ -1,0 +1,130 @@
+"""What ``fewstep sample`` may be asked for, and the batch that answers it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from pydantic import Field, create_model, field_validator
+
+from fewstep.config import setting
+from fewstep.protocol import Batch, Key
+from fewstep_protein.designs.filters import Filters
+from fewstep_protein.structures.files import KINDS
+from fewstep_protein.structures.sources import SHORTEST_CHAIN, blank, in_turn
+
+LONGEST_CHAIN = 512
+"""Residues; the memory of a network that looks at pairs grows with their square."""
+PAIRS = 2**20
+"""Residue pairs of one portion; a network with 64 channels for each takes about 256 MB for them."""
+MOST_CHAINS = 256
+"""Chains of one portion: what a kill may cost, and how often progress is told."""
+
+
+class BackboneRequest(Filters):
+    """Lengths, temperature, files, and what a design must be like."""
+
+    length: str = setting(
+        "32",
+        "residues: 60-120 is drawn evenly from that range, 60,80,100 are taken in turn",
+        unit="residues",
+    )
+    noise_scale: float = setting(
+        1.0,
+        "factor on all noise; below 1 is colder: more helix, more compact, less diverse",
+        gt=0,
+        le=2,
+        paper="Xie et al. 2025; on Gaussian data the same as a teacher's gamma of its square",
+    )
+    files: str = setting(",".join(KINDS), f"kinds of files, from {', '.join(KINDS)}")
+    all_files: bool = setting(False, "write files of designs that do not pass, too")
+    ensemble: bool = setting(
+        False, "also write ensemble.pdb and ensemble.cif with all designs that pass as models"
+    )
+
+    @field_validator("length", "files", mode="before")
+    @classmethod
+    def _as_text(cls, given: Any) -> Any:
+        """A number and a list are as good as their text."""
+        if isinstance(given, list | tuple):
+            return ",".join(map(str, given))
+        return str(given) if isinstance(given, int) and not isinstance(given, bool) else given
+
+    @field_validator("length")
+    @classmethod
+    def _readable(cls, given: str) -> str:
+        read_lengths(given)
+        return given.strip()
+
+    @field_validator("files")
+    @classmethod
+    def _known(cls, given: str) -> str:
+        names = [name.strip().lower() for name in given.split(",") if name.strip()]
+        unknown = sorted(set(names) - set(KINDS))
+        if unknown or not names:
+            raise ValueError(f"files are some of {', '.join(KINDS)}; not {', '.join(unknown) or 'nothing'}")
+        return ",".join(dict.fromkeys(names))
+
+    @property
+    def kinds(self) -> list[str]:
+        """Kinds of files to write."""
+        return self.files.split(",")
+
+
+def options(shortest: int, longest: int) -> type[BackboneRequest]:
+    """The request of a generator that was trained on these lengths: they are what it draws when nothing is said."""
+    about = BackboneRequest.model_fields["length"]
+    field = Field(
+        f"{shortest}-{longest}", description=about.description, json_schema_extra=about.json_schema_extra
+    )
+    made: type[BackboneRequest] = create_model(
+        "BackboneRequest", __base__=BackboneRequest, __module__=__name__, length=(str, field)
+    )
+    return made
+
+
+def read_lengths(text: str) -> range | tuple[int, ...]:
+    """Read "60-120" as a range (both ends included), "80" and "60,80,100" as numbers.
+
+    Raises:
+        ValueError: all that is wrong with it.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    pieces = [[piece.strip() for piece in part.split("-")] for part in parts]
+    numbers = [int(piece) for found in pieces for piece in found if piece.isdecimal()]
+    wrong = [f"{p!r} is no length" for p, found in zip(parts, pieces, strict=True) if not _is_length(found)]
+    if len(parts) > 1 and any(len(found) == 2 for found in pieces if _is_length(found)):
+        wrong.append("a range stands alone, a list holds numbers only")
+    wrong += [
+        f"{number} is not in {SHORTEST_CHAIN} to {LONGEST_CHAIN}"
+        for number in numbers
+        if not SHORTEST_CHAIN <= number <= LONGEST_CHAIN
+    ]
+    if len(pieces) == 1 and len(numbers) == 2 and numbers[0] > numbers[1]:
+        wrong.append(f"{numbers[0]} is above {numbers[1]}")
+    if wrong:
+        raise ValueError(f"{'; '.join(wrong)}; write 80, 60-120, or 60,80,100")
+    return range(numbers[0], numbers[1] + 1) if len(pieces[0]) == 2 else tuple(numbers)
+
+
+def _is_length(pieces: list[str]) -> bool:
+    return len(pieces) in (1, 2) and all(piece.isdecimal() for piece in pieces)
+
+
+def request(asked: BackboneRequest, number: int, key: Key) -> Batch:
+    """A request for chains of the asked lengths, at the asked noise scale."""
+    lengths = read_lengths(asked.length)
+    if isinstance(lengths, range):
+        drawn = key.at("lengths").integers((number,), len(lengths)) + lengths.start
+    else:
+        drawn = in_turn(lengths, number)
+    return replace(blank(torch.as_tensor(drawn)), extra={"noise_scale": asked.noise_scale})
+
+
+def portion(asked: BackboneRequest, number: int) -> int:
+    """How many chains are drawn at once: as many as have PAIRS pairs of residues, and whole turns of a list."""
+    lengths = read_lengths(asked.length)
+    most = max(1, min(MOST_CHAINS, PAIRS // max(lengths) ** 2))
+    turn = 1 if isinstance(lengths, range) else len(lengths)
+    return max(1, most // turn) * turn
