@@ -37,15 +37,15 @@ def describe_all(chains: Sequence[Tensor]) -> dict[str, Tensor]:
     What a chain that is not finite lacks is not a number, so that no filter ``column <= bound`` lets it through.
     """
     groups = _by_length(chains)
+    share = secondary.shares(secondary.secondary_structure(chains)) if chains else torch.zeros(0, 3)
     parts = [
         (rows, _columns(torch.stack([chains[i] for i in rows]).detach().cpu().double())) for rows in groups
     ]
-    names = list(parts[0][1]) if parts else []
-    found = {name: torch.zeros(len(chains), dtype=torch.float64) for name in names}
+    found = {name: torch.zeros(len(chains), dtype=torch.float64) for name in (parts[0][1] if parts else ())}
     for rows, columns in parts:
         for name, values in columns.items():
             found[name][rows] = values.double()
-    return found
+    return {**found, "helix": share[:, secondary.HELIX], "strand": share[:, secondary.STRAND]}
 
 
 def _by_length(chains: Sequence[Tensor]) -> list[list[int]]:
@@ -64,7 +64,6 @@ def _columns(x: Tensor) -> dict[str, Tensor]:
     count, length = x.shape[:2]
     bond = geometry.bonds(x) * ANGSTROM
     size = geometry.gyration_radius(x) * ANGSTROM
-    share = secondary.shares(list(x))
     separation = contacts.separations(x)
     right, turn = geometry.turns(x)
     return {
@@ -76,8 +75,6 @@ def _columns(x: Tensor) -> dict[str, Tensor]:
         "clashes": _where_finite(x, geometry.clashes(x)),
         "rg": size,
         "rg_ratio": size / geometry.compact_radius(length) / ANGSTROM,
-        "helix": share[:, secondary.HELIX],
-        "strand": share[:, secondary.STRAND],
         "right_handed": torch.where(turn > 0, right / turn.clamp(min=1), math.nan),
         "contact_order": _where_finite(x, separation.mean / length),
         "longest_contact": _where_finite(x, separation.largest / length),

@@ -42,10 +42,9 @@ def secondary_structure(chains: Sequence[Tensor]) -> list[Tensor]:
     return found
 
 
-def shares(chains: Sequence[Tensor]) -> Tensor:
+def shares(codes: Sequence[Tensor]) -> Tensor:
     """(B, 3) float64 shares of helix, strand and coil in each chain."""
-    found = secondary_structure(chains)
-    return torch.stack([torch.bincount(codes, minlength=3) / max(1, len(codes)) for codes in found]).double()
+    return torch.stack([torch.bincount(c, minlength=3).double() / max(1, len(c)) for c in codes])
 
 
 def _annotated(chains: Sequence[Tensor]) -> Iterator[Tensor]:
