@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from fewstep.plugins import RecipeSpec, hookimpl
+from fewstep.plugins import CommandSpec, RecipeSpec, hookimpl
 from fewstep_protein.rouse import spec as rouse
 from fewstep_protein.sid_backbone import spec as sid_backbone
 
@@ -19,3 +19,14 @@ def fewstep_recipes() -> Iterable[RecipeSpec]:
     """Recipes of this plugin."""
     yield rouse.RECIPE
     yield sid_backbone.RECIPE
+
+
+@hookimpl
+def fewstep_commands() -> Iterable[CommandSpec]:
+    """Commands of this plugin."""
+    yield CommandSpec(
+        name="protein/sequences",
+        summary="Sequences for backbones by ProteinMPNN, and whether a predictor folds them back",
+        target="fewstep_protein.folding.command:sequences",
+        extra="protein",
+    )
