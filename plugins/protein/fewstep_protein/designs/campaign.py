@@ -19,7 +19,8 @@ from fewstep_protein.designs.table import write_table
 from fewstep_protein.metrics.chains import describe_all
 from fewstep_protein.metrics.secondary import secondary_structure
 from fewstep_protein.panels.traces import LETTERS, flat_trace
-from fewstep_protein.structures.files import MOST, Model, mmcif, pdb, read_chain, real_chains, save
+from fewstep_protein.structures.files import read_chain, real_chains, save
+from fewstep_protein.structures.formats import MOST, Model, mmcif, pdb
 
 Measure = Callable[[Sequence[Tensor]], Mapping[str, Tensor]]
 """Chains (n, 3) in nanometers -> columns (B,); what a chain lacks is not a number."""
@@ -53,38 +54,33 @@ def _write(
     origin = {**{name: about[name] for name in TOLD}, "teacher": teacher, "noise_scale": options.noise_scale}
     records = []
     for i, (chain, codes) in enumerate(zip(chains, secondary_structure(chains), strict=True)):
-        name = f"design_{first + i:06d}"
+        name, structure = f"design_{first + i:06d}", "".join(LETTERS[code] for code in codes.tolist())
         numbers = {column: _plain(values[i]) for column, values in columns.items()}
-        reasons = failures(options, numbers)
-        whole = bool(chain.isfinite().all())
-        kept = (
-            _saved(chain, folder / name, options, {**origin, "index": first + i})
-            if options.all_files or not reasons
-            else []
-        )
+        reasons, whole = failures(options, numbers), bool(chain.isfinite().all())
+        wanted = options.kinds if options.all_files or not reasons else []
+        model = partial(Model, chain, name, structure=structure, about={**origin, "index": first + i})
         records.append(
             {
                 "name": name,
                 "index": first + i,
                 "passed": not reasons,
                 "reason": ", ".join(reasons),
-                "files": kept,
+                "files": _saved(model, folder / name, wanted),
                 "numbers": numbers,
                 "about": origin,
-                "structure": "".join(LETTERS[code] for code in codes.tolist()) if whole else "",
+                "structure": structure if whole else "",
                 "trace": flat_trace(chain) if whole else [],
             }
         )
     return records
 
 
-def _saved(chain: Tensor, stem: Path, options: BackboneRequest, about: Mapping[str, Any]) -> list[str]:
+def _saved(model: Callable[[], Model], stem: Path, kinds: Sequence[str]) -> list[str]:
     """Names of the files of one design; none if no file can hold it."""
     try:
-        model = Model(chain, stem.name, about=about)
+        return [path.name for path in save(model(), stem, kinds)] if kinds else []
     except FewstepError:
         return []
-    return [path.name for path in save(model, stem, options.kinds)]
 
 
 def finish(options: BackboneRequest, folder: Path, records: Sequence[Mapping[str, Any]]) -> list[Path]:
