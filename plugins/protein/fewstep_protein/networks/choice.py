@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import model_validator
 
@@ -81,3 +81,27 @@ def network(
     return ChainNet(
         config.width, config.rounds, config.layers, config.heads, reads_index=reads_index, lands=lands
     )
+
+
+def beside(
+    teacher: nn.Module,
+    config: NetworkConfig,
+    sigma_data: float,
+    *,
+    reads_index: bool = False,
+    lands: bool = False,
+) -> nn.Module:
+    """The network of a student or fake: a copy of a teacher's that can be copied, else a fresh one.
+
+    Args:
+        teacher: the teacher's network; ``copied(reads_index, lands)`` returns one with its weights that may learn.
+        config: as in :func:`network`.
+        sigma_data: as in :func:`network`.
+        reads_index: as in :func:`network`.
+        lands: as in :func:`network`.
+    """
+    copied: Any = getattr(teacher, "copied", None)
+    if copied is None:
+        return network(config, sigma_data, reads_index=reads_index, lands=lands)
+    made: nn.Module = copied(reads_index=reads_index, lands=lands)
+    return made

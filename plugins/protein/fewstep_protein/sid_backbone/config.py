@@ -10,6 +10,7 @@ from fewstep.config import RecipeConfig, setting
 from fewstep.config.objectives import AnyObjective, SiDConfig
 from fewstep.config.times import TimesConfig
 from fewstep_protein.networks.choice import NetworkConfig
+from fewstep_protein.teachers.outputs import Output, Unit
 
 
 class BackboneConfig(RecipeConfig):
@@ -29,6 +30,10 @@ class BackboneConfig(RecipeConfig):
         "per-step",
         "per-step: the fake knows which step made a sample; shared: it models their mixture, as published",
     )
+    teacher_output: Output | None = setting(
+        None, "what a teacher that was trained elsewhere predicts; a published Proteina predicts v"
+    )
+    teacher_unit: Unit = setting("nm", "unit of the coordinates of a teacher that was trained elsewhere")
     teacher_updates: int = setting(1500, "updates of the teacher", unit="updates", ge=1)
     teacher_batch: int = setting(16, "chains per update of the teacher", unit="chains", ge=1)
     teacher_rate: float = setting(2e-3, "learning rate of the teacher, falling linearly to 0", gt=0)

@@ -15,7 +15,6 @@ from typing import Any
 
 from torch import nn
 
-from fewstep.config import load_teacher
 from fewstep.config.objectives import Round, student_stages
 from fewstep.engine import assemble
 from fewstep.objectives import Denoising
@@ -50,13 +49,15 @@ from fewstep.samplers import (
 from fewstep_protein.designs.campaign import backbone_campaign
 from fewstep_protein.designs.request import options, request
 from fewstep_protein.metrics.backbones import backbone_metrics
-from fewstep_protein.networks.choice import network
+from fewstep_protein.networks.choice import beside, network
 from fewstep_protein.panels.molecules import backbone_panels
 from fewstep_protein.sampling.roll import as_grid, roll_times
 from fewstep_protein.sid_backbone.config import BackboneConfig
 from fewstep_protein.structures import files
 from fewstep_protein.structures.segments import split
 from fewstep_protein.structures.sources import Lengths, Windows
+from fewstep_protein.teachers.loading import given_teacher
+from fewstep_protein.teachers.training import taught, turned
 from fewstep_protein.teaching import given_stage
 
 T_MIN = 0.01
@@ -65,7 +66,14 @@ T_MIN = 0.01
 
 def build(config: BackboneConfig, site: Site) -> Plan:
     """Teacher, student, and what is measured and written."""
-    given = load_teacher(config.teacher, partial(make_teacher, config))
+    given = given_teacher(
+        config.teacher,
+        config.teacher_output,
+        config.teacher_unit,
+        make_process(config),
+        partial(make_teacher, config),
+        partial(evaluation, config, 8, site.key.at("trial")),
+    )
     if given is None:
         teach = Stage("teacher", partial(_teach, config), config.teacher_updates, {"teacher_ema": "teacher"})
     else:
@@ -98,34 +106,33 @@ def chain_size(shortest: int, longest: int) -> float:
 
 def make_teacher(config: BackboneConfig) -> Denoiser:
     """A fresh teacher."""
-    return Denoiser(_net(config), make_process(config), "edm")
+    process = make_process(config)
+    return Denoiser(network(config.network, process.sigma_data, teaches=True), process, "edm")
 
 
-def make_student(config: BackboneConfig, now: Round) -> FewStep:
+def make_student(config: BackboneConfig, now: Round, teacher: Denoiser) -> FewStep:
     """A student that takes its first weights from the teacher."""
-    net = _net(config, lands=is_flow_map(now.objective))
-    return student_for(now.objective, net, make_process(config), "edm", now.times, pick="random")
+    process = make_process(config)
+    net = beside(teacher.net, config.network, process.sigma_data, lands=is_flow_map(now.objective))
+    return student_for(now.objective, net, process, teacher.prediction, now.times, pick="random")
 
 
-def make_fake(config: BackboneConfig) -> Denoiser:
+def make_fake(config: BackboneConfig, teacher: Denoiser) -> Denoiser:
     """The teacher's network, told the step unless the fake is shared by all steps."""
-    return Denoiser(_net(config, config.fake == "per-step"), make_process(config), "edm")
-
-
-def _net(config: BackboneConfig, reads_index: bool = False, lands: bool = False) -> nn.Module:
-    size = chain_size(config.shortest, config.longest)
-    return network(config.network, size, reads_index=reads_index, lands=lands)
+    process = make_process(config)
+    net = beside(teacher.net, config.network, process.sigma_data, reads_index=config.fake == "per-step")
+    return Denoiser(net, process, teacher.prediction)
 
 
 def _teach(config: BackboneConfig, shelf: Shelf) -> Assembly:
     """Denoising of real fragments."""
-    objective = Denoising(LogitNormal(-0.8, 1.3, T_MIN, 1.0), edm, role="teacher")
+    objective = taught(Denoising(LogitNormal(-0.8, 1.3, T_MIN, 1.0), edm, role="teacher"), config.network)
     source = Windows(split(held_out=False), config.teacher_batch, config.shortest, config.longest)
     falling = Linear(config.teacher_rate, 0.05 * config.teacher_rate)
     return assemble(
         objective,
         {"teacher": partial(make_teacher, config)},
-        source,
+        turned(source, config.network),
         {"teacher": Optim((Group(lr=falling),), clip=1.0)},
         {"teacher_ema": Average("teacher", decay=0.99)},
     )
@@ -133,10 +140,11 @@ def _teach(config: BackboneConfig, shelf: Shelf) -> Assembly:
 
 def _distill(config: BackboneConfig, now: Round, shelf: Shelf) -> Assembly:
     """The configured objective on chains of random length; no data unless the objective reads it."""
+    teacher: Any = shelf[now.before or "teacher"]
     make: dict[str, Callable[[], nn.Module]] = {
-        "teacher": lambda: shelf[now.before or "teacher"],
-        "student": partial(make_student, config, now),
-        "fake": partial(make_fake, config),
+        "teacher": lambda: teacher,
+        "student": partial(make_student, config, now, teacher),
+        "fake": partial(make_fake, config, teacher),
     }
     falling = Linear(config.rate, 0.1 * config.rate)
     return assemble(

@@ -1,15 +1,15 @@
 """What a network that was trained elsewhere says, in which unit, and how the core is told.
 
-Elsewhere means x_t = (1 - t) noise + t data, t = 0 is noise (Proteina, FrameFlow, FoldFlow), noise of one nanometer. The core
-counts from data to noise: its time is 1 - t. Everything else is a sign, a unit, and one of the core's predictions, which
-convert in float64.
+Elsewhere means x_t = (1 - t) noise + t data, t = 0 is noise (Proteina, FrameFlow, FoldFlow), noise of one nanometer.
+The core counts from data to noise: its time is 1 - t. Everything else is a sign, a unit, and one of the core's
+predictions, which convert in float64.
 """
 
 from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,12 +17,8 @@ from torch import Tensor, nn
 from fewstep.processes import Gaussian
 from fewstep.protocol import Cond, Denoiser
 from fewstep_protein.networks.chain import ChainNet
+from fewstep_protein.teachers.outputs import Output, Unit
 
-Output = Literal["x1", "v", "eps", "score"]
-"""x1: the clean chain; v: data minus noise, per unit of t; eps: the standard normal noise; score: of the law of x_t."""
-Unit = Literal["nm", "angstrom"]
-OUTPUTS: tuple[Output, ...] = get_args(Output)
-UNITS: tuple[Unit, ...] = get_args(Unit)
 PER_NANOMETER = {"nm": 1.0, "angstrom": 10.0}
 PREDICTIONS = {"x1": "x0", "v": "flow", "eps": "eps", "score": "eps"}
 LAST_KNOWN = 0.99

@@ -15,12 +15,10 @@ checkpoint does not say which, and both are zero here: distillation tells neithe
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from fewstep.config.teacher import read_weights
 from fewstep.errors import FewstepError
 from fewstep.processes import Gaussian
 from fewstep.protocol import Denoiser
@@ -33,26 +31,6 @@ OUTSIDE = ("pair_update_layers.", "pair_head_prediction.", "lora_", "nn_ag.")
 """Parts that our network does not have."""
 LEVELS = ("C", "A", "T")
 """Levels of CATH that the fold tables are named after."""
-
-SAVE = "import torch; torch.save(torch.load('IN.ckpt', map_location='cpu', weights_only=False)['state_dict'], 'OUT.pt')"
-
-
-def weights_of(path: Path) -> dict[str, Tensor]:
-    """Tensors of a checkpoint; a Lightning file is read weights-only.
-
-    Raises:
-        FewstepError: it cannot be read so; the message says how to save its weights where its code is trusted.
-    """
-    try:
-        return read_weights(path)
-    except FewstepError as error:
-        if path.suffix != ".ckpt":
-            raise
-        raise FewstepError(
-            f"{path} is a training checkpoint whose settings are pickled objects, which are never loaded here",
-            "a file that holds only tensors",
-            f'where you trust it, and its own packages are installed: python -c "{SAVE}", then teacher.path=OUT.pt',
-        ) from error
 
 
 def is_published(weights: Mapping[str, Tensor]) -> bool:
