@@ -228,6 +228,8 @@ class Product:
         write: (samples, batch, folder) -> native files written.
         metrics: what is measured.
         panels: sections of the report.
+        asides: name -> sampler that panels see beside the contenders, such as other numbers of steps for a curve; no
+            row of the table, no gate.
         samples: how many samples the evaluation draws.
         portable: (shelf, key) -> graphs that draw without this library, for ``fewstep export``. None = the student is
             traced as it answers the evaluation batch, which serves states and conditions that are tensors.
@@ -244,6 +246,7 @@ class Product:
     write: Callable[[Tree, Batch, Path], Sequence[Path]]
     metrics: Sequence[Metric]
     panels: Sequence[Panel] = ()
+    asides: Mapping[str, Sampler] = field(default_factory=dict)
     samples: int = 256
     portable: Callable[[Shelf, Key], Portable] | None = None
     campaign: Campaign | None = None

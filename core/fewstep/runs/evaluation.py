@@ -134,12 +134,13 @@ def evaluate(
     check_gates(product, gates)
     batch = product.evaluation(product.samples, key.at("evaluation"))
     drawn = {}
-    for name, sampler in product.contenders.items():
+    for name, sampler in {**product.contenders, **product.asides}.items():
         drawn[name] = draw(name, sampler, shelf, batch, key.at("draw"), device)
         if on_drawn is not None:
             on_drawn(name, drawn[name])
-    seen = _side_by_side(batch, drawn)
-    table = tuple(_measured(name, product, item, seen, key.at("metric")) for name, item in drawn.items())
+    measured = {name: drawn[name] for name in product.contenders}
+    seen = _side_by_side(batch, measured)
+    table = tuple(_measured(name, product, item, seen, key.at("metric")) for name, item in measured.items())
     return Evaluation(table, tuple(_judged(gate, table) for gate in gates), drawn)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -129,6 +130,13 @@ def test_all_contenders_start_from_one_noise() -> None:
     sampler = one_call_sampler("teacher")
     found = evaluate(product({"a": sampler, "b": sampler}), {"teacher": teacher()}, Key(0))
     assert torch.equal(found.drawn["a"].x, found.drawn["b"].x)
+
+
+def test_asides_are_drawn_for_panels_and_neither_measured_nor_put_in_the_table() -> None:
+    made = replace(product({"student": constant(1)}), asides={"student_8": constant(2)})
+    found = evaluate(made, {}, Key(0))
+    assert list(found.drawn) == ["student", "student_8"]
+    assert [row.contender for row in found.rows] == ["student"]
 
 
 def test_modules_return_to_the_mode_they_were_in() -> None:
