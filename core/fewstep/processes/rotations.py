@@ -66,12 +66,10 @@ def to_quaternion(r: Tensor) -> Tensor:
 def nearest(m: Tensor) -> Tensor:
     """The rotation nearest to any matrix (..., 3, 3).
 
-    Its value comes from singular vectors. Its derivative does not, since those have none where singular values agree,
-    as a rotation's do: with S = r^T m, a change of m turns r by (tr S - S)^-1 times the skew part of r^T dm.
+    Its derivative does not come through singular vectors, which have none where singular values agree, as a rotation's
+    do: with S = r^T m, a change of m turns r by (tr S - S)^-1 times the skew part of r^T dm.
     """
-    left, _, right = torch.linalg.svd(m.detach())
-    sign = torch.linalg.det(left @ right)
-    r = torch.cat([left[..., :2], left[..., 2:] * sign[..., None, None]], -1) @ right
+    r = _polar(m.detach())
     pull = r.mT @ m
     stretch = (pull + pull.mT).detach() / 2
     eye = torch.eye(3, dtype=m.dtype, device=m.device)
@@ -80,3 +78,19 @@ def nearest(m: Tensor) -> Tensor:
     inverse = torch.linalg.inv_ex((trace + 1e-6) * eye - stretch).inverse
     skew = torch.stack([pull[..., i, j] - pull[..., j, i] for i, j in ((2, 1), (0, 2), (1, 0))], -1)
     return r @ exp((inverse @ skew.unsqueeze(-1)).squeeze(-1))
+
+
+def _polar(m: Tensor) -> Tensor:
+    """The nearest rotation's value: what is one already, by Newton's steps what is almost one, else by singular vectors."""
+    eye = torch.eye(3, dtype=m.dtype, device=m.device)
+    right_handed = (torch.linalg.cross(m[..., 0], m[..., 1]) * m[..., 2]).sum(-1) > 0
+    error = torch.where(right_handed, (m.mT @ m - eye).abs().amax((-2, -1)), torch.inf).max()
+    if bool(error < 8 * torch.finfo(m.dtype).eps):
+        return m
+    if bool(error < 0.01):
+        for _ in range(3):  # an error e becomes 3 / 4 e^2
+            m = m @ (1.5 * eye - 0.5 * m.mT @ m)
+        return m
+    left, _, right = torch.linalg.svd(m)
+    sign = torch.linalg.det(left @ right)
+    return torch.cat([left[..., :2], left[..., 2:] * sign[..., None, None]], -1) @ right

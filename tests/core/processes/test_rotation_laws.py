@@ -318,3 +318,12 @@ def test_denoising_is_least_at_the_mean_tangent_and_not_at_the_mean_rotation() -
 
     assert loss(exact, place) < loss(middle, place) - 1e-4
     assert loss(middle, None) < loss(exact, None) - 1e-4
+
+
+@pytest.mark.parametrize("error", [0.0, 1e-12, 1e-5, 5e-3, 0.3])
+def test_the_short_way_to_the_nearest_rotation_ends_where_singular_vectors_do(error: float) -> None:
+    m = turns(100) + error * draw(100, 3, 3)
+    left, _, right = torch.linalg.svd(m)
+    sign = torch.linalg.det(left @ right)
+    by_vectors = left @ torch.diag_embed(torch.stack([sign**0, sign**0, sign], -1)) @ right
+    assert torch.allclose(nearest(m), by_vectors, atol=1e-13)
