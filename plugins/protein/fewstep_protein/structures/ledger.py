@@ -1,0 +1,116 @@
+"""Work that many processes share and that goes on where a killed run stopped.
+
+Results are lines of JSON in a file that only grows. Whatever stands there is not done again; a last line that a killed
+run left unfinished is ignored and written over.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from itertools import islice
+from multiprocessing import get_context
+from pathlib import Path
+from typing import IO, Any
+
+Tell = Callable[[str], None]
+"""Prints a line."""
+
+
+def remembered(
+    tasks: Mapping[str, tuple[Any, ...]],
+    work: Callable[..., Any],
+    ledger: Path,
+    workers: int,
+    tell: Tell,
+    shared: tuple[Callable[..., None], tuple[Any, ...]] | None = None,
+) -> dict[str, Any]:
+    """Results of ``work(*arguments)`` for every task, in the order of the tasks.
+
+    Args:
+        tasks: arguments under a key that says all that the result depends on.
+        work: a function of a module, whose result JSON can hold.
+        ledger: where results are kept; its folder is made.
+        workers: processes; 1 works in this one.
+        tell: hears how far it is, every few seconds, with the time that is left.
+        shared: a function and its arguments that every process calls first.
+    """
+    known = read_ledger(ledger)
+    new = {key: arguments for key, arguments in tasks.items() if key not in known}
+    if new:
+        ledger.parent.mkdir(parents=True, exist_ok=True)
+        with whole_lines(ledger) as book:
+            for key, result in told(_results(new, work, workers, shared), len(new), ledger.stem, tell):
+                book.write(json.dumps([key, result]) + "\n")
+                book.flush()
+                known[key] = result
+    return {key: known[key] for key in tasks}
+
+
+def read_ledger(ledger: Path) -> dict[str, Any]:
+    """What is known; an unfinished last line is not."""
+    if not ledger.is_file():
+        return {}
+    lines = ledger.read_text().split("\n")[:-1]
+    return {key: result for key, result in map(json.loads, lines)}
+
+
+@contextmanager
+def whole_lines(ledger: Path) -> Iterator[IO[str]]:
+    """The ledger, opened where its last whole line ends."""
+    with ledger.open("a+b") as raw:
+        raw.seek(0)
+        raw.truncate(raw.read().rfind(b"\n") + 1)
+    with ledger.open("a") as book:
+        yield book
+
+
+def told(
+    results: Iterator[tuple[str, Any]], total: int, what: str, tell: Tell
+) -> Iterator[tuple[str, Any]]:
+    """The same results; says now and then how many came, at what pace, and how long the rest will take."""
+    from fewstep.runs.progress import (  # Not at import: workers need no torch.
+        QUIET_SECONDS,
+        clock_time,
+        remaining,
+    )
+
+    begun = last = time.monotonic()
+    for count, result in enumerate(results, 1):
+        yield result
+        now = time.monotonic()
+        if now - last >= QUIET_SECONDS or count == total:
+            last, spent = now, max(now - begun, 1e-9)
+            left = clock_time(remaining(count, total, spent))
+            tell(f"{what}: {count}/{total}, {count / spent:.1f} per second, {left} left")
+
+
+def _results(
+    tasks: Mapping[str, tuple[Any, ...]],
+    work: Callable[..., Any],
+    workers: int,
+    shared: tuple[Callable[..., None], tuple[Any, ...]] | None,
+) -> Iterator[tuple[str, Any]]:
+    """(key, result) as they come; few are under way at once, so that a million tasks need no memory."""
+    begin, arguments = shared or (_nothing, ())
+    if workers == 1:
+        begin(*arguments)
+        yield from ((key, work(*given)) for key, given in tasks.items())
+        return
+    waiting = iter(tasks.items())
+    with ProcessPoolExecutor(workers, get_context("spawn"), begin, arguments) as pool:
+        under_way: dict[Future[Any], str] = {}
+        while True:
+            for key, given in islice(waiting, 4 * workers - len(under_way)):
+                under_way[pool.submit(work, *given)] = key
+            if not under_way:
+                return
+            for done in wait(under_way, return_when=FIRST_COMPLETED).done:
+                yield under_way.pop(done), done.result()
+
+
+def _nothing() -> None:
+    """For work that shares nothing."""
