@@ -18,7 +18,7 @@ from fewstep_protein.designs.request import BackboneRequest, portion
 from fewstep_protein.designs.table import write_table
 from fewstep_protein.metrics.chains import describe_all
 from fewstep_protein.metrics.secondary import secondary_structure
-from fewstep_protein.panels.traces import LETTERS, flat_trace
+from fewstep_protein.panels.traces import flat_trace, letters
 from fewstep_protein.structures.files import read_chain, real_chains, save
 from fewstep_protein.structures.formats import MOST, Model, mmcif, pdb
 
@@ -54,7 +54,7 @@ def _write(
     origin = {**{name: about[name] for name in TOLD}, "teacher": teacher, "noise_scale": options.noise_scale}
     records = []
     for i, (chain, codes) in enumerate(zip(chains, secondary_structure(chains), strict=True)):
-        name, structure = f"design_{first + i:06d}", "".join(LETTERS[code] for code in codes.tolist())
+        name, structure = f"design_{first + i:06d}", letters(codes)
         numbers = {column: _plain(values[i]) for column, values in columns.items()}
         reasons, whole = failures(options, numbers), bool(chain.isfinite().all())
         wanted = options.kinds if options.all_files or not reasons else []

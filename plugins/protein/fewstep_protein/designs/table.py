@@ -14,6 +14,7 @@ import jinja2
 from markupsafe import Markup
 
 from fewstep.runs.folder import RunFolder
+from fewstep_protein.panels.molecules import script as viewer_script
 from fewstep_protein.panels.traces import thumbnail
 
 SHOWN = 2000
@@ -68,7 +69,6 @@ def as_csv(records: Sequence[Mapping[str, Any]]) -> str:
 
 def as_page(records: Sequence[Mapping[str, Any]]) -> str:
     """The page: pictures, numbers, links; needs no network."""
-    here = files("fewstep_protein")
     shown = sorted(records, key=lambda record: not record["passed"])[:SHOWN]
     columns = [name for name in _names(records, "numbers") if name not in HIDDEN]
     return _template().render(
@@ -80,8 +80,8 @@ def as_page(records: Sequence[Mapping[str, Any]]) -> str:
         refused=Counter(reason for record in records for reason in _kinds(record["reason"])).most_common(),
         columns=[(name, *HEADS.get(name, (name.replace("_", " "), name))) for name in columns],
         rows=[_row(record, columns) for record in shown],
-        viewer=Markup((here / "panels" / "viewer.js").read_text(encoding="utf-8")),
-        script=Markup((here / "designs" / "table.js").read_text(encoding="utf-8")),
+        viewer=Markup(viewer_script()),
+        script=Markup((files("fewstep_protein") / "designs" / "table.js").read_text(encoding="utf-8")),
     )
 
 

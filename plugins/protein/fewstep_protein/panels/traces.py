@@ -29,6 +29,11 @@ def broad_side(chain: Tensor) -> Tensor:
     return (centered @ axes.T).to(chain.dtype)
 
 
+def letters(codes: Tensor) -> str:
+    """Secondary structure (n,) as letters."""
+    return "".join(LETTERS[code] for code in codes.tolist())
+
+
 def flat_trace(chain: Tensor) -> list[int]:
     """x, y, z of every residue of a chain (n, 3), one after the other, turned broad side on, in tenths of an angstrom."""
     tenths: list[int] = (broad_side(chain) * TENTH).round().int().flatten().tolist()

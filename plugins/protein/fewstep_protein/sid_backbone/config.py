@@ -46,6 +46,9 @@ class BackboneConfig(RecipeConfig):
     fake_rate: float = setting(
         1e-3, "learning rate of the fake; a fake that lags lets the student swell", gt=0
     )
+    curves: bool = setting(
+        True, "also draw with other numbers of calls and noise scales, for the report's curves"
+    )
     samples: int = setting(128, "chains drawn for the evaluation", unit="chains", ge=2)
 
     @model_validator(mode="after")

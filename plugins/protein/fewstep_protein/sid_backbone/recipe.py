@@ -50,7 +50,8 @@ from fewstep_protein.designs.campaign import backbone_campaign
 from fewstep_protein.designs.request import options, request
 from fewstep_protein.metrics.backbones import backbone_metrics
 from fewstep_protein.networks.choice import beside, network
-from fewstep_protein.panels.molecules import backbone_panels
+from fewstep_protein.panels.asides import asides
+from fewstep_protein.panels.backbones import backbone_panels
 from fewstep_protein.sampling.roll import as_grid, roll_times
 from fewstep_protein.sid_backbone.config import BackboneConfig
 from fewstep_protein.structures import files
@@ -174,11 +175,14 @@ def _requests(config: BackboneConfig, reads: frozenset[str]) -> Any:
 def product(config: BackboneConfig) -> Product:
     """Student against teacher, and the teacher at the student's number of calls in two ways as controls."""
     times = roll_times(config.steps, config.finest)
+    student = student_sampler("student")
+    teacher = solver_sampler("teacher", ddim, config.teacher_steps - 1)
+    metrics = backbone_metrics()
     return Product(
         student="student",
         contenders={
-            "student": student_sampler("student"),
-            "teacher": solver_sampler("teacher", ddim, config.teacher_steps - 1),
+            "student": student,
+            "teacher": teacher,
             # These times are the student's own, so there is no choice of steps.
             "teacher_fewstep": replace(
                 solver_sampler("teacher", renoise, config.steps, as_grid(times)), with_steps=None
@@ -189,8 +193,9 @@ def product(config: BackboneConfig) -> Product:
         request=request,
         options=options(config.shortest, config.longest),
         write=files.write_chains,
-        metrics=backbone_metrics(),
-        panels=backbone_panels(),
+        metrics=metrics,
+        panels=backbone_panels(metrics),
+        asides=asides(student, teacher, config.steps, config.teacher_steps) if config.curves else {},
         samples=config.samples,
         campaign=backbone_campaign(config.teacher.path or config.teacher.target or "trained in this run"),
     )

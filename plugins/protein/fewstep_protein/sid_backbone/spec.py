@@ -26,6 +26,7 @@ RECIPE = RecipeSpec(
             "updates": 100,
             "samples": 64,
             "teacher_steps": 30,
+            "curves": False,
         },
         "pair": {"network.kind": "pair", "teacher_rate": 1e-3},
         "pair-10m": {
