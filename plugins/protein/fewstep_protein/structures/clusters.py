@@ -180,7 +180,7 @@ def clusters(
     for at in range(0, len(order), block):
         fresh: list[str] = []
         for name, old in comparing.first_neighbors(
-            "clusters", dict.fromkeys(order[at : at + block], list(leaders))
+            "clusters", {each: list(leaders) for each in order[at : at + block]}
         ).items():
             near = old or next((n for n in fresh if same_fold(folds[name], folds[n])), None)
             leader[name] = near or name

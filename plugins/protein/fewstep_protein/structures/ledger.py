@@ -55,7 +55,7 @@ def read_ledger(ledger: Path) -> dict[str, Any]:
     if not ledger.is_file():
         return {}
     lines = ledger.read_text().split("\n")[:-1]
-    return {key: result for key, result in map(json.loads, lines)}
+    return dict(map(json.loads, lines))
 
 
 @contextmanager
@@ -68,9 +68,7 @@ def whole_lines(ledger: Path) -> Iterator[IO[str]]:
         yield book
 
 
-def told(
-    results: Iterator[tuple[str, Any]], total: int, what: str, tell: Tell
-) -> Iterator[tuple[str, Any]]:
+def told(results: Iterator[tuple[str, Any]], total: int, what: str, tell: Tell) -> Iterator[tuple[str, Any]]:
     """The same results; says now and then how many came, at what pace, and how long the rest will take."""
     from fewstep.runs.progress import (  # Not at import: workers need no torch.
         QUIET_SECONDS,

@@ -6,7 +6,6 @@ Coordinates are nanometers, centered over the CA atoms of a segment.
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -137,7 +136,7 @@ def save(path: Path, found: Sequence[Structure]) -> None:
     partial = path.with_name(f".{path.name}.partial")
     with partial.open("wb") as handle:
         np.savez_compressed(handle, **arrays)
-    os.replace(partial, path)
+    partial.replace(path)
 
 
 def check_unit(traces: Sequence[Tensor], where: str) -> None:
@@ -155,7 +154,9 @@ def check_unit(traces: Sequence[Tensor], where: str) -> None:
     raise FewstepError(
         f"{where}: neighboring CA atoms are {mean:.3g} nm apart on average",
         f"{BOND_RANGE[0]} to {BOND_RANGE[1]} nm, as in every protein",
-        f"these look like {near[0]}; convert them" if near else "check that these are CA atoms in chain order",
+        f"these look like {near[0]}; convert them"
+        if near
+        else "check that these are CA atoms in chain order",
     )
 
 
@@ -166,7 +167,9 @@ def _arrays(path: Path) -> dict[str, Any]:
         FewstepError: it cannot be read.
     """
     if not path.is_file():
-        raise FewstepError(f"there is no structure file {path}", "a file of fewstep protein harvest", "check the path")
+        raise FewstepError(
+            f"there is no structure file {path}", "a file of fewstep protein harvest", "check the path"
+        )
     try:
         with np.load(path, allow_pickle=False) as stored:
             return {name: stored[name] for name in stored.files}
@@ -190,10 +193,18 @@ def check_shapes(stored: dict[str, Any], where: str) -> None:
         FewstepError: they do not; tells everything at once.
     """
     wrong = [f"no {key}" for key in KEYS if key not in stored]
-    wrong += [f"{key} of shape {stored[key].shape}" for key, n in KEYS.items() if key in stored and stored[key].ndim != n]
+    wrong += [
+        f"{key} of shape {stored[key].shape}"
+        for key, n in KEYS.items()
+        if key in stored and stored[key].ndim != n
+    ]
     if not wrong:
         count, residues = len(stored["length"]), int(stored["length"].sum())
-        whole = int(stored["length"][stored["has_backbone"]].sum()) if len(stored["has_backbone"]) == count else -1
+        whole = (
+            int(stored["length"][stored["has_backbone"]].sum())
+            if len(stored["has_backbone"]) == count
+            else -1
+        )
         sizes = dict.fromkeys(("name", "family", "cluster", "held_out", "cath", "has_backbone"), count)
         sizes |= {"trace": residues, "letters": residues, "arms": whole}
         wrong += [f"{len(stored[k])} rows of {k}, not {n}" for k, n in sizes.items() if len(stored[k]) != n]

@@ -6,8 +6,10 @@ Coordinates are nanometers, centered over real residues, zero in the padding. Ma
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,6 +19,29 @@ from fewstep_protein.structures.segments import Structure
 
 SHORTEST_CHAIN = 6
 """Residues below which neither a dihedral distribution nor a gyration radius says anything."""
+
+
+@dataclass(frozen=True)
+class Cutting:
+    """Which window of which segment a number in [0, 1) stands for: all windows of one length are equally likely."""
+
+    segments: Sequence[Structure]
+
+    @cached_property
+    def _residues(self) -> np.ndarray:
+        return np.array([len(s.coordinates) for s in self.segments])
+
+    @property
+    def longest(self) -> int:
+        """Residues of the longest segment; 0 without segments."""
+        return int(self._residues.max(initial=0))
+
+    def at(self, length: int, mark: float) -> tuple[Structure, int]:
+        """A segment, and the first residue of its window of ``length`` residues."""
+        room = np.maximum(self._residues - length + 1, 0).cumsum()
+        place = int(mark * room[-1])
+        found = int(np.searchsorted(room, place, side="right"))
+        return self.segments[found], place - int(room[found - 1]) if found else place
 
 
 @dataclass(frozen=True)
@@ -31,6 +56,7 @@ class Windows:
         shortest: residues of the shortest window.
         longest: residues of the longest window.
         spread: how much lengths of one batch may differ.
+        labels: whether a batch tells the segments' CATH labels, ``cond.data["cath"]`` (B, 3) int64.
 
     Raises:
         ValueError: sizes that no chain can have, or segments that are all too short.
@@ -41,56 +67,87 @@ class Windows:
     shortest: int
     longest: int
     spread: int = 8
+    labels: bool = False
 
     def __post_init__(self) -> None:
         """Refuse impossible sizes before training."""
         check_lengths(self.shortest, self.longest)
         if self.size < 1:
             raise ValueError(f"a batch needs at least one chain, got {self.size}")
-        if not any(len(s.coordinates) >= self.longest for s in self.segments):
-            known = max((len(s.coordinates) for s in self.segments), default=0)
-            raise ValueError(f"no real chain has {self.longest} residues; the longest here has {known}")
+        if self.cutting.longest < self.longest:
+            raise ValueError(
+                f"no real chain has {self.longest} residues; the longest here has {self.cutting.longest}"
+            )
+
+    @cached_property
+    def cutting(self) -> Cutting:
+        """Where windows lie."""
+        return Cutting(self.segments)
 
     def batch(self, index: int, key: Key) -> Batch:
         """Chains x (B, N, 3), with their mask."""
         here = key.at("windows", index)
         lengths, width = draw_lengths(key.share(self.size), self.shortest, self.longest, self.spread, here)
-        return pad(self._cut(lengths, here), width)
-
-    def _cut(self, lengths: Tensor, key: Key) -> list[Tensor]:
-        """One window per length; every possible window of that length is equally likely."""
-        mark = key.at("window").uniform((len(lengths),))
-        return [self._window(int(n), float(u)) for n, u in zip(lengths, mark, strict=True)]
-
-    def _window(self, length: int, mark: float) -> Tensor:
-        room = [max(0, len(s.coordinates) - length + 1) for s in self.segments]
-        place = int(mark * sum(room))
-        for segment, count in zip(self.segments, room, strict=True):
-            if place < count:
-                return segment.coordinates[place : place + length]
-            place -= count
-        raise AssertionError("a mark in [0, 1) lies in some segment")
+        cut = draw_windows(self.cutting, lengths, here)
+        pieces = [
+            segment.coordinates[start : start + int(n)]
+            for (segment, start), n in zip(cut, lengths, strict=True)
+        ]
+        found = pad(pieces, width)
+        return labelled(found, [segment for segment, _ in cut]) if self.labels else found
 
 
 @dataclass(frozen=True)
 class Lengths:
-    """Data-free requests: chains of random length, no coordinates. What a student is distilled on."""
+    """Data-free requests: chains of random length, no coordinates. What a student is distilled on.
+
+    Args:
+        size: chains per batch, over all ranks.
+        shortest: residues of the shortest chain.
+        longest: residues of the longest chain.
+        spread: how much lengths of one batch may differ.
+        labelled: segments whose CATH labels are asked for, in ``cond.data["cath"]`` (B, 3) int64: each with a length
+            that has windows in it, in the proportions of ``Windows``. Without them no label is asked for.
+    """
 
     size: int
     shortest: int
     longest: int
     spread: int = 8
+    labelled: Sequence[Structure] = ()
 
     def __post_init__(self) -> None:
         """Refuse impossible sizes before training."""
         check_lengths(self.shortest, self.longest)
         if self.size < 1:
             raise ValueError(f"a batch needs at least one chain, got {self.size}")
+        if self.labelled and self._cutting.longest < self.longest:
+            raise ValueError(f"no labelled chain has {self.longest} residues")
+
+    @cached_property
+    def _cutting(self) -> Cutting:
+        return Cutting(self.labelled)
 
     def batch(self, index: int, key: Key) -> Batch:
         """Shapes and masks of chains to be made."""
         count, here = key.share(self.size), key.at("lengths", index)
-        return blank(*draw_lengths(count, self.shortest, self.longest, self.spread, here))
+        lengths, width = draw_lengths(count, self.shortest, self.longest, self.spread, here)
+        found = blank(lengths, width)
+        if not self.labelled:
+            return found
+        return labelled(found, [segment for segment, _ in draw_windows(self._cutting, lengths, here)])
+
+
+def draw_windows(cutting: Cutting, lengths: Tensor, key: Key) -> list[tuple[Structure, int]]:
+    """One random window per length: its segment and first residue."""
+    mark = key.at("window").uniform((len(lengths),))
+    return [cutting.at(int(n), float(u)) for n, u in zip(lengths, mark, strict=True)]
+
+
+def labelled(batch: Batch, segments: Sequence[Structure]) -> Batch:
+    """The batch with its segments' labels as condition."""
+    labels = torch.tensor([segment.labels for segment in segments])
+    return replace(batch, cond=replace(batch.cond, data={"cath": labels}))
 
 
 def draw_lengths(size: int, shortest: int, longest: int, spread: int, key: Key) -> tuple[Tensor, int]:
