@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
 
 from fewstep.engine.ownership import copy_matching
 from fewstep.objectives.tangent import Difference, forward
-from fewstep.protocol import Cond
+from fewstep.processes import flow
+from fewstep.protocol import Centered, Cond, Denoiser
 from fewstep_protein.networks.chain import ChainNet
+from fewstep_protein.networks.prior import modes
 
 
 @pytest.fixture
@@ -73,9 +77,36 @@ def test_chains_of_a_batch_do_not_see_one_another(net: ChainNet) -> None:
     torch.testing.assert_close(turned[order], net(x, TIME, shown), atol=1e-12, rtol=1e-12)
 
 
-def test_a_fresh_network_moves_nothing() -> None:
-    x = chains().float()
-    assert float(ChainNet(16, 2, 1, 2)(x, TIME.float(), Cond()).abs().max()) == 0
+def test_a_fresh_network_answers_with_the_posterior_mean_of_a_gaussian_chain() -> None:
+    """Against the posterior mean in coordinates, S (a^2 S + s^2)^-1 a x_t, with S assembled from the modes."""
+    process = replace(flow(sigma_data=0.7, geometry=Centered()), t_min=0.01)
+    shown = cond([14, 11], 14)
+    model = Denoiser(ChainNet(16, 2, 1, 2, sigma_data=0.7).double(), process, "edm")
+    xt, t = process.on(shown.mask).geometry.project(chains()), torch.tensor([0.05, 0.8], dtype=torch.float64)
+    waves = modes(shown.mask[..., 0], torch.float64)
+    covariance = waves.basis @ (waves.variance * waves.basis.mT)
+    noisy = (1 - t)[:, None, None] ** 2 * covariance + t[:, None, None] ** 2 * torch.eye(14)
+    expected = (1 - t)[:, None, None] * covariance @ torch.linalg.solve(noisy, xt)
+    torch.testing.assert_close(model(xt, t, shown).x0, expected, atol=1e-9, rtol=1e-9)
+
+
+def test_modes_are_orthonormal_and_leave_the_center_and_the_padding_out() -> None:
+    basis = modes(cond([14, 11], 14).mask[..., 0], torch.float64).basis
+    expected = torch.stack([torch.diag((torch.arange(14) > 0) & (torch.arange(14) < n)) for n in (14, 11)])
+    torch.testing.assert_close(basis.mT @ basis, expected.double(), atol=1e-12, rtol=0)
+    torch.testing.assert_close(basis.sum(1), torch.zeros(2, 14, dtype=torch.float64), atol=1e-12, rtol=0)
+
+
+def test_labels_say_nothing_at_first_and_class_zero_never_does(net: ChainNet) -> None:
+    told = ChainNet(16, 2, 1, 2, reads_index=True, labels=(3, 5, 7)).double()
+    copy_matching(told, net)
+    x, cath = chains(), torch.tensor([[1, 2, 0], [3, 0, 0]])
+    torch.testing.assert_close(told(x, TIME, Cond({"cath": cath})), net(x, TIME, Cond()))
+    told(x, TIME, Cond({"cath": cath})).square().mean().backward()
+    torch.optim.SGD(told.parameters(), lr=0.1).step()
+    unsaid = told(x, TIME, Cond({"cath": torch.zeros_like(cath)}))
+    torch.testing.assert_close(unsaid, told(x, TIME, Cond()))
+    assert not torch.allclose(told(x, TIME, Cond({"cath": cath})), unsaid, rtol=1e-3)
 
 
 def test_a_fake_starts_as_its_teacher_and_can_tell_steps_apart_later(net: ChainNet) -> None:

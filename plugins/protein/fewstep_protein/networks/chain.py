@@ -1,8 +1,12 @@
-"""A chain network: invariant features in, rotation-equivariant and reflection-sensitive displacements out.
+"""A chain network: invariant features in, rotation-equivariant and reflection-sensitive moves out.
 
-Shape legend: B chains, N residues, K neighbors along the chain, H heads, C channels. Coordinates are (B, N, 3).
-Bond lengths need an error of a thousandth of the chain's size, so the network refines its own estimate: every round
-reads invariants of the coordinates as they stand, mixes them along the chain, and moves the coordinates.
+Shape legend: B chains, N residues, K neighbors along the chain, H heads, C channels. Coordinates are (B, N, 3) in nm.
+Bond lengths need an error of a thousandth of the chain's size. Three things make that easy:
+
+- It starts from the best guess of a Gaussian chain (``prior``), so that shapes are read from a smooth curve, not from noise.
+- It refines its own estimate: every round reads the coordinates as they stand, mixes along the chain, and moves them.
+- It moves along *unit* vectors to neighbors, in units of what noise leaves open: "pull this bond to 0.38 nm" is linear in
+  what it reads.
 """
 
 from __future__ import annotations
@@ -14,35 +18,47 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fewstep.protocol import Cond
+from fewstep_protein.networks.prior import best_guess, modes
 
 REACH = 4
-"""Neighbors on either side whose difference vectors a residue sees; a helix turn is four."""
+"""Neighbors on either side that a residue sees; a helix turn is four."""
+NEAREST = slice(REACH - 1, REACH + 1)
+"""The two bonded ones among them."""
 FAR = 24
 """Sequence distances beyond this share one embedding."""
-RADII = 16
-"""Radial basis functions of a pair distance."""
 MOST_STEPS = 64
 """Student steps that the index embedding can tell apart."""
+BOND = 0.38
+"""Length of a bond in nm, around which lengths are read in units of the noise."""
 TRIPLES = ((3, 4, 5), (2, 3, 4), (4, 5, 6), (2, 4, 6), (1, 4, 7), (0, 3, 7))
-"""Neighbor vectors whose triple products tell a left hand from a right one (columns of :func:`neighbors`)."""
+"""Neighbors whose triple products tell a left hand from a right one (columns of :func:`neighbors`)."""
 CROSSES = ((3, 4), (4, 5), (2, 3))
-"""Neighbor vectors whose cross products a residue may move along."""
+"""Neighbors whose cross products a residue may move along."""
+LENGTHS = tuple((0.06 * i, 0.06) for i in range(22))
+"""(center, width) of the bumps in which distances to neighbors are read; nm."""
+GAPS = tuple((0.3 + 0.1 * i, 0.1) for i in range(7)) + tuple((1.0 + 0.25 * i, 0.25) for i in range(7))
+"""(center, width) of the bumps in which distances of all pairs are read; nm."""
+CLOCK = 16
+"""Frequencies in which time is read."""
 
 
 class ChainNet(nn.Module):
-    """Coordinates (B, N, 3), time (B,), condition -> raw prediction (B, N, 3).
+    """Coordinates (B, N, 3), time (B,), condition -> raw prediction (B, N, 3) in the meaning "edm" of a rectified flow.
 
-    The mask of the condition (B, N, 1) says which residues are real; padding neither acts nor is acted on. The step
-    index and the destination, where they are read, are added to the time embedding through weights that start at zero:
-    fake and student start exactly as their teacher.
+    A fresh network answers with the posterior mean of a Gaussian chain. The mask of the condition (B, N, 1) says which
+    residues are real, padding last; it neither acts nor is acted on. Labels, step index and destination, where they are
+    read, are added to the time embedding through weights that start at zero: fake and student start exactly as their
+    teacher.
 
     Args:
         width: channels C.
         rounds: how often the coordinates are read again and moved.
         layers: transformer layers per round.
         heads: attention heads H.
+        sigma_data: standard deviation of the data in nm, as the process has it.
         reads_index: whether the step index is read; teachers and students do not need it.
         lands: whether it is told the time where a flow map lands.
+        labels: number of classes at each level of ``cond.data["cath"]`` (B, levels) int64, where 0 means not told.
     """
 
     def __init__(
@@ -51,108 +67,124 @@ class ChainNet(nn.Module):
         rounds: int = 2,
         layers: int = 2,
         heads: int = 4,
+        sigma_data: float = 1.0,
+        *,
         reads_index: bool = False,
         lands: bool = False,
+        labels: tuple[int, ...] = (),
     ) -> None:
         """Build the rounds."""
         super().__init__()
         self.width = width
+        self.sigma_data = sigma_data
         self.reads_index = reads_index
         self.accepts = frozenset({"to"} if lands else ())
         self.time = _clock(width)
-        self.index = nn.Embedding(MOST_STEPS, width)
-        nn.init.zeros_(self.index.weight)
+        self.index = _silent(nn.Embedding(MOST_STEPS, width))
+        self.labels = nn.ModuleList(
+            _silent(nn.Embedding(count + 1, width, padding_idx=0)) for count in labels
+        )
         self.rounds = nn.ModuleList(Round(width, layers, heads) for _ in range(rounds))
-        if lands:
-            self.destination = _clock(width)
-            nn.init.zeros_(self.destination[-1].weight)
-            nn.init.zeros_(self.destination[-1].bias)
+        self.destination = _clock(width) if lands else None
+        if self.destination is not None:
+            _silent(self.destination[-1])
 
     def forward(self, x: Tensor, time: Tensor, cond: Cond, to: Tensor | None = None) -> Tensor:
-        """The displacement that the rounds made together.
+        """What the rounds moved, and what a Gaussian chain knows better than an isotropic Gaussian.
 
         Args:
             x: (B, N, 3) coordinates of about unit variance.
             time: (B,) 1000 t of a rectified flow, t = 1 is noise.
-            cond: mask (B, N, 1) or None; index (B,) or None.
+            cond: mask (B, N, 1) or None; index (B,) or None; data with "cath", or None.
             to: (B,) 1000 s, where a flow map lands.
         """
         real = torch.ones_like(x[..., 0], dtype=torch.bool) if cond.mask is None else cond.mask[..., 0]
-        context = self.time(_time_features(time / 1000))
+        context = self._context(time, cond, to)
+        sigma = (time / 1000)[:, None, None]
+        alpha, size = 1 - sigma, self.sigma_data
+        spread = ((alpha * size).square() + sigma.square()).sqrt()
+        waves = modes(real, x.dtype)
+        guess = waves.scaled(spread * x, best_guess(waves.variance, alpha, sigma))
+        left = sigma * size / spread
+        noise = sigma / alpha.clamp(min=0.05)
+        moved, hidden = torch.zeros_like(x), x.new_zeros(*x.shape[:2], self.width)
+        start = read(guess, real, noise)[0]
+        for stage in self.rounds:
+            step, hidden = stage(guess + left * moved, start, hidden, context, real, noise)
+            moved = moved + step
+        # In the meaning "edm" the estimate is a x_t + b raw with b = left; nothing is divided by the noise.
+        surplus = waves.variance - size**2
+        better = alpha * sigma * surplus / (size * (alpha.square() * waves.variance + sigma.square()))
+        return moved + waves.scaled(x, better)
+
+    def _context(self, time: Tensor, cond: Cond, to: Tensor | None) -> Tensor:
+        """(B, C) time, and what else a chain's network is told."""
+        context: Tensor = self.time(_time_features(time / 1000))
         if self.reads_index and cond.index is not None:
             context = context + self.index(cond.index)
-        if to is not None:
+        if self.labels and cond.data is not None:
+            told = cond.data["cath"]
+            context = context + sum(table(told[:, level]) for level, table in enumerate(self.labels))
+        if to is not None and self.destination is not None:
             context = context + self.destination(_time_features(to / 1000))
-        moved, hidden = x, x.new_zeros(*x.shape[:2], self.width)
-        for stage in self.rounds:
-            moved, hidden = stage(moved, x, hidden, context, real)
-        return (moved - x) * real[..., None]
+        return context
 
 
 class Round(nn.Module):
-    """Read invariants of the coordinates, mix along the chain, move the coordinates."""
+    """Read invariants of the coordinates, mix along the chain, say where to move."""
 
     def __init__(self, width: int, layers: int, heads: int) -> None:
-        """Zero-initialized where it moves anything, so that a fresh network predicts zero."""
+        """Zero-initialized where it moves anything."""
         super().__init__()
         self.heads = heads
-        self.read = nn.Linear(2 * _local_count(), width)
-        self.radial = nn.Linear(RADII, heads * (layers + 1))
+        self.read = nn.Linear(2 * _read_count(), width)
+        self.radial = nn.Linear(len(GAPS), heads * (layers + 1))
         self.along = nn.Embedding(2 * FAR + 1, heads * (layers + 1))
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
         self.pool = nn.Linear(width, 2 * width)
-        self.steer = nn.Linear(width, 2 * REACH + len(CROSSES) + 2 * heads)
-        nn.init.zeros_(self.steer.weight)
-        nn.init.zeros_(self.steer.bias)
+        self.steer = _silent(nn.Linear(width, 2 * REACH + len(CROSSES) + heads))
 
     def forward(
-        self, moved: Tensor, start: Tensor, hidden: Tensor, context: Tensor, real: Tensor
+        self, x: Tensor, start: Tensor, hidden: Tensor, context: Tensor, real: Tensor, noise: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Coordinates and hidden state (B, N, C) after this round.
+        """A step (B, N, 3) in units of what noise leaves open, and the hidden state (B, N, C) after this round.
 
         Args:
-            moved: (B, N, 3) coordinates so far.
-            start: (B, N, 3) the network's input, whose local shape is read beside.
+            x: (B, N, 3) coordinates so far.
+            start: (B, N, F) what was read where the network began.
             hidden: (B, N, C).
-            context: (B, C) time and step.
+            context: (B, C) time, step, labels.
             real: (B, N).
+            noise: (B, 1, 1) sigma / alpha in nm.
         """
-        near = neighbors(moved, real)
-        local = torch.cat([invariants(near), invariants(neighbors(start, real))], -1)
-        hidden = hidden + self.read(local)
-        biases = self._pair_biases(moved, real)
+        seen, toward = read(x, real, noise)
+        hidden = hidden + self.read(torch.cat([seen, start], -1))
+        biases = self._pair_biases(x, real)
         for block, bias in zip(self.blocks, biases[:-1], strict=True):
             hidden = block(hidden, context, bias)
-        seen = self.norm(hidden)
-        steer = self.steer(seen)
-        step = self._local_step(near, steer) + self._pooled_step(moved, start, seen, steer, biases[-1])
-        return moved + step * real[..., None], hidden
+        told = self.norm(hidden)
+        first, second = (list(places) for places in zip(*CROSSES, strict=True))
+        turned = torch.linalg.cross(toward[:, :, first], toward[:, :, second])
+        ways = torch.cat([toward, turned, self._pooled(x, told, biases[-1])], 2)
+        step = torch.einsum("bnk,bnkc->bnc", self.steer(told), ways)
+        return step * real[..., None], hidden
 
     def _pair_biases(self, x: Tensor, real: Tensor) -> tuple[Tensor, ...]:
         """(B, H, N, N) additive attention logits, one per layer and one for pooling; padding gets -1e9."""
         gap = (x[:, :, None] - x[:, None]).square().sum(-1).add(1e-6).sqrt()
         place = torch.arange(x.shape[1], device=x.device)
         apart = (place[None] - place[:, None]).clamp(-FAR, FAR) + FAR
-        logits = self.radial(_radial(gap, 4.5, 0.3)) + self.along(apart)
+        logits = self.radial(_bumps(gap, GAPS)) + self.along(apart)
         logits = logits.masked_fill(~real[:, None, :, None], -1e9)
         return logits.permute(0, 3, 1, 2).chunk(len(self.blocks) + 1, 1)
 
-    def _local_step(self, near: Tensor, steer: Tensor) -> Tensor:
-        """Along neighbor vectors, and along their cross products (which a mirror image flips)."""
-        along = torch.einsum("bnk,bnkc->bnc", steer[..., : 2 * REACH], near)
-        first, second = zip(*CROSSES, strict=True)
-        turned = torch.linalg.cross(near[:, :, list(first)], near[:, :, list(second)])
-        return along + torch.einsum("bnk,bnkc->bnc", steer[..., 2 * REACH :][..., : len(CROSSES)], turned)
-
-    def _pooled_step(self, moved: Tensor, start: Tensor, seen: Tensor, steer: Tensor, bias: Tensor) -> Tensor:
-        """Towards attention-weighted places of the chain, one per head, in both sets of coordinates."""
-        query, key = _split(self.pool(seen), 2, self.heads)
-        weight = torch.softmax(query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1]) + bias, -1)
-        both = torch.cat([moved, start], -1)[:, None]
-        toward = (weight @ both - both).unflatten(-1, (2, 3))
-        amount = steer[..., -2 * self.heads :].unflatten(-1, (self.heads, 2)).transpose(1, 2)
-        return torch.einsum("bhnk,bhnkc->bnc", amount, toward)
+    def _pooled(self, x: Tensor, told: Tensor, bias: Tensor) -> Tensor:
+        """(B, N, H, 3) directions to attention-weighted places of the chain, shorter than 1."""
+        query, key = _split(self.pool(told), 2, self.heads)
+        weight = torch.softmax(query @ key.mT / math.sqrt(query.shape[-1]) + bias, -1)
+        toward = (weight @ x[:, None] - x[:, None]).transpose(1, 2)
+        return toward / (toward.square().sum(-1, keepdim=True) + 0.04).sqrt()
 
 
 class Block(nn.Module):
@@ -162,12 +194,10 @@ class Block(nn.Module):
         """Two residual branches."""
         super().__init__()
         self.heads = heads
-        self.modulate = nn.Linear(width, 6 * width)
+        self.modulate = _silent(nn.Linear(width, 6 * width))
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
         self.feed = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
-        nn.init.zeros_(self.modulate.weight)
-        nn.init.zeros_(self.modulate.bias)
 
     def forward(self, hidden: Tensor, context: Tensor, bias: Tensor) -> Tensor:
         """(B, N, C) -> (B, N, C); bias (B, H, N, N) is added to the attention logits."""
@@ -188,36 +218,51 @@ def neighbors(x: Tensor, real: Tensor) -> Tensor:
     return torch.cat([vectors[:, :, :REACH], vectors[:, :, REACH + 1 :]], 2)
 
 
-def invariants(near: Tensor) -> Tensor:
-    """(B, N, F) dot products of neighbor vectors, and triple products, which change sign in a mirror."""
-    row, column = torch.triu_indices(2 * REACH, 2 * REACH)
-    dots = (near @ near.transpose(-1, -2))[..., row, column]
+def read(x: Tensor, real: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """Invariants (B, N, F) of the neighborhood of each residue, and unit vectors (B, N, 2 REACH, 3) to its neighbors.
+
+    The invariants are cosines, triple products (which a mirror image flips), lengths in bumps, and how much longer than
+    a bond its bonds are, in units of the noise.
+    """
+    vectors = neighbors(x, real)
+    length = vectors.square().sum(-1).add(1e-4).sqrt()
+    toward = vectors / length[..., None]
+    row, column = torch.triu_indices(2 * REACH, 2 * REACH, 1)
+    cosines = (toward @ toward.mT)[..., row, column]
     a, b, c = (list(places) for places in zip(*TRIPLES, strict=True))
-    triples = (torch.linalg.cross(near[:, :, a], near[:, :, b]) * near[:, :, c]).sum(-1)
-    found = torch.cat([dots, triples], -1)
-    lengths = near.square().sum(-1).add(1e-6).sqrt()
-    return torch.cat([found / (1 + found.abs()), _radial(lengths, 2.4, 0.2).flatten(-2)], -1)
+    triples = (torch.linalg.cross(toward[:, :, a], toward[:, :, b]) * toward[:, :, c]).sum(-1)
+    longer = length[..., NEAREST] - BOND
+    stretch = [torch.tanh(longer / (wide * noise + 0.003)) for wide in (1, 4)]
+    lengths = [_bumps(length, LENGTHS).flatten(-2), torch.tanh(length / 0.5)]
+    return torch.cat([cosines, triples, *lengths, *stretch], -1), toward
 
 
-def _local_count() -> int:
-    return REACH * (2 * REACH + 1) + len(TRIPLES) + 2 * REACH * RADII
+def _read_count() -> int:
+    return REACH * (2 * REACH - 1) + len(TRIPLES) + 2 * REACH * (len(LENGTHS) + 1) + 4
 
 
-def _radial(gap: Tensor, most: float, width: float) -> Tensor:
-    """(..., RADII) bumps of a distance, between 0 and ``most``."""
-    centers = torch.linspace(0.0, most, RADII, device=gap.device, dtype=gap.dtype)
-    return torch.exp(-((gap[..., None] - centers) / width).square())
+def _bumps(gap: Tensor, places: tuple[tuple[float, float], ...]) -> Tensor:
+    """(..., len(places)) Gaussian bumps of a distance."""
+    center, width = torch.tensor(places, device=gap.device, dtype=gap.dtype).unbind(1)
+    return torch.exp(-((gap[..., None] - center) / width).square())
 
 
 def _time_features(t: Tensor) -> Tensor:
-    """(B, 2 RADII) sines and cosines of half the log of noise over signal, bounded at the ends."""
+    """(B, 2 CLOCK) sines and cosines of half the log of noise over signal, bounded at the ends."""
     ratio = 0.5 * (t.clamp(min=1e-4).log() - (1 - t).clamp(min=1e-4).log())
-    angles = ratio[:, None] * torch.exp(torch.linspace(-2.0, 2.0, RADII, device=t.device, dtype=t.dtype))
+    angles = ratio[:, None] * torch.exp(torch.linspace(-2.0, 2.0, CLOCK, device=t.device, dtype=t.dtype))
     return torch.cat([angles.sin(), angles.cos()], -1)
 
 
 def _clock(width: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(2 * RADII, width), nn.SiLU(), nn.Linear(width, width))
+    return nn.Sequential(nn.Linear(2 * CLOCK, width), nn.SiLU(), nn.Linear(width, width))
+
+
+def _silent(layer: nn.Module) -> nn.Module:
+    """The layer with zero weights: it says nothing until it learns to."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer
 
 
 def _split(joined: Tensor, parts: int, heads: int) -> tuple[Tensor, ...]:

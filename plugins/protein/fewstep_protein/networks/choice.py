@@ -79,7 +79,14 @@ def network(
     from fewstep_protein.networks.chain import ChainNet
 
     return ChainNet(
-        config.width, config.rounds, config.layers, config.heads, reads_index=reads_index, lands=lands
+        config.width,
+        config.rounds,
+        config.layers,
+        config.heads,
+        sigma_data,
+        reads_index=reads_index,
+        lands=lands,
+        labels=labels,
     )
 
 
