@@ -28,6 +28,8 @@ CELLS = 32
 """Rows of a contact map; fewer where a chain is shorter."""
 RAMP = np.array([[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]], dtype=float)
 """Dark to bright, even in lightness: viridis at every quarter."""
+NONE = 128
+"""Gray of a cell that no pair falls into."""
 
 
 def shapes(drawn: Mapping[str, Drawn]) -> str:
@@ -83,7 +85,7 @@ def contacts(drawn: Mapping[str, Drawn]) -> str:
 def contact_map(chains: Sequence[Tensor], cells: int) -> Tensor:
     """(cells, cells) mean share of touching residue pairs, by their places along the chain.
 
-    Residues closer along the chain than SEPARATE touch always and count nowhere; a cell that holds no pair is 0.
+    Residues closer along the chain than SEPARATE touch always and count nowhere; a cell that holds no pair is not a number.
     """
     touching, seen = torch.zeros(cells * cells), torch.zeros(cells * cells)
     for chain in chains:
@@ -95,12 +97,13 @@ def contact_map(chains: Sequence[Tensor], cells: int) -> Tensor:
         cell = ((row * cells // len(chain)) * cells + column * cells // len(chain))[far]
         touching.index_add_(0, cell, (torch.cdist(chain, chain)[far] < CONTACT).float())
         seen.index_add_(0, cell, torch.ones(len(cell)))
-    return (touching / seen.clamp(min=1)).reshape(cells, cells)
+    return (touching / seen).reshape(cells, cells)
 
 
 def _map_picture(share: Tensor, name: str, compared: bool) -> str:
     level = share.clamp(0, 1).sqrt().numpy() * (len(RAMP) - 1)
     pixels = np.stack([np.interp(level, range(len(RAMP)), RAMP[:, c]) for c in range(3)], -1)
+    pixels[np.isnan(level)] = NONE
     label = f"{name} above the diagonal, real chains below" if compared else name
     shown = media.picture(media.png(pixels.round().astype(np.uint8)), f"Contacts: {label}", caption=False)
     style = 'style="width:100%;max-width:18rem;image-rendering:pixelated" '
