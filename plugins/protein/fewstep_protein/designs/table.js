@@ -45,8 +45,7 @@
   function question(word) {
     var bound = /^([a-z_]+)(<=|>=|<|>|=)(.*)$/i.exec(word), i = bound && columns[bound[1].toLowerCase()];
     if (!bound || i === undefined) return function (row) {
-      var last = row.cells.length - 1;
-      return (said(row, 0) + " " + said(row, last)).toLowerCase().indexOf(word.toLowerCase()) >= 0;
+      return (said(row, 0) + " " + said(row, columns.verdict)).toLowerCase().indexOf(word.toLowerCase()) >= 0;
     };
     if (bound[3] === "" || isNaN(Number(bound[3]))) return null;
     return function (row) { return tests[bound[2]](number(row, i), Number(bound[3])); };
