@@ -9,11 +9,11 @@ import torch
 from pydantic import ValidationError
 
 from fewstep.engine import AssemblyError, execute
+from fewstep.plugins.specs import resolve
 from fewstep.protocol import Key, Plan, Site, Step
 from fewstep.runs import evaluate
 from fewstep_protein.designs.request import BackboneRequest
 from fewstep_protein.plugin import fewstep_recipes
-from fewstep_protein.rouse.config import RouseConfig
 from fewstep_protein.sid_backbone import recipe
 from fewstep_protein.sid_backbone.config import BackboneConfig
 from fewstep_protein.structures import files
@@ -88,10 +88,9 @@ def test_an_objective_that_needs_a_reward_is_refused_before_training(tmp_path: P
 
 
 def test_every_preset_is_a_legal_configuration() -> None:
-    models = {"protein/rouse": RouseConfig, "protein/sid-backbone": BackboneConfig}
     for spec in fewstep_recipes():
         for preset in spec.presets.values():
-            models[spec.name].model_validate(nested(preset))
+            resolve(spec.config).model_validate(nested(preset))
 
 
 def test_every_recipe_has_a_gate_in_its_default_and_smoke_profiles() -> None:

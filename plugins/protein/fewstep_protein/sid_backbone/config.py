@@ -21,11 +21,20 @@ class BackboneConfig(RecipeConfig):
         "how the student learns",
         paper="Zhou et al. 2024; Xie et al. 2025 (distilled Proteina)",
     )
-    shortest: int = setting(24, "shortest chain", unit="residues", ge=6, le=512)
-    longest: int = setting(40, "longest chain", unit="residues", ge=6, le=512)
+    shortest: int = setting(32, "shortest chain", unit="residues", ge=6, le=512)
+    longest: int = setting(64, "longest chain", unit="residues", ge=6, le=512)
     network: NetworkConfig = setting(NetworkConfig(), "size of the networks")
-    steps: int = setting(4, "network calls of the student", unit="calls", ge=1, le=64)
-    finest: float = setting(0.03, "start time of the student's last step", unit="flow time", gt=0.01, lt=0.7)
+    steps: int = setting(
+        16, "network calls of the student", unit="calls", ge=1, le=64, paper="Xie et al. 2025: 8, 16 or 20"
+    )
+    finest: float = setting(
+        0.01,
+        "start time of the student's last step",
+        unit="flow time",
+        gt=0.005,
+        lt=0.7,
+        paper="Xie et al. 2025",
+    )
     fake: Literal["per-step", "shared"] = setting(
         "per-step",
         "per-step: the fake knows which step made a sample; shared: it models their mixture, as published",
@@ -34,11 +43,16 @@ class BackboneConfig(RecipeConfig):
         None, "what a teacher that was trained elsewhere predicts; a published Proteina predicts v"
     )
     teacher_unit: Unit = setting("nm", "unit of the coordinates of a teacher that was trained elsewhere")
-    teacher_updates: int = setting(1500, "updates of the teacher", unit="updates", ge=1)
+    teacher_updates: int = setting(2500, "updates of the teacher", unit="updates", ge=1)
     teacher_batch: int = setting(16, "chains per update of the teacher", unit="chains", ge=1)
     teacher_rate: float = setting(2e-3, "learning rate of the teacher, falling linearly to 0", gt=0)
     teacher_steps: int = setting(
-        50, "network calls of the teacher at evaluation", unit="calls", ge=2, le=1000
+        400,
+        "network calls of the teacher at evaluation",
+        unit="calls",
+        ge=2,
+        le=1000,
+        paper="Geffner et al. 2025",
     )
     updates: int = setting(250, "updates of the student", unit="updates", ge=1)
     batch: int = setting(16, "chains per update of the student", unit="chains", ge=1)

@@ -41,10 +41,8 @@ from fewstep.samplers import (
     FewStep,
     ddim,
     is_flow_map,
-    renoise,
     solver_sampler,
     student_for,
-    student_sampler,
 )
 from fewstep_protein.designs.campaign import backbone_campaign
 from fewstep_protein.designs.request import options, request
@@ -52,7 +50,8 @@ from fewstep_protein.metrics.backbones import backbone_metrics
 from fewstep_protein.networks.choice import beside, network
 from fewstep_protein.panels.asides import asides
 from fewstep_protein.panels.backbones import backbone_panels
-from fewstep_protein.sampling.roll import as_grid, roll_times
+from fewstep_protein.sampling.roll import roll_sampler, roll_times, undistilled
+from fewstep_protein.sampling.sde import FlowSde, log_grid
 from fewstep_protein.sid_backbone.config import BackboneConfig
 from fewstep_protein.structures import files
 from fewstep_protein.structures.segments import split
@@ -61,8 +60,8 @@ from fewstep_protein.teachers.loading import given_teacher
 from fewstep_protein.teachers.training import taught, turned
 from fewstep_protein.teaching import given_stage
 
-T_MIN = 0.01
-"""Cleanest flow time: noise of 0.1 angstrom."""
+T_MIN = 0.005
+"""Cleanest flow time: noise of 0.05 angstrom, half of what the last step of a student begins with."""
 
 
 def build(config: BackboneConfig, site: Site) -> Plan:
@@ -127,7 +126,7 @@ def make_fake(config: BackboneConfig, teacher: Denoiser) -> Denoiser:
 
 def _teach(config: BackboneConfig, shelf: Shelf) -> Assembly:
     """Denoising of real fragments."""
-    objective = taught(Denoising(LogitNormal(-0.8, 1.3, T_MIN, 1.0), edm, role="teacher"), config.network)
+    objective = taught(Denoising(LogitNormal(-1.4, 1.3, T_MIN, 1.0), edm, role="teacher"), config.network)
     source = Windows(split(held_out=False), config.teacher_batch, config.shortest, config.longest)
     falling = Linear(config.teacher_rate, 0.05 * config.teacher_rate)
     return assemble(
@@ -135,7 +134,7 @@ def _teach(config: BackboneConfig, shelf: Shelf) -> Assembly:
         {"teacher": partial(make_teacher, config)},
         turned(source, config.network),
         {"teacher": Optim((Group(lr=falling),), clip=1.0)},
-        {"teacher_ema": Average("teacher", decay=0.99)},
+        {"teacher_ema": Average("teacher", decay=0.995)},
     )
 
 
@@ -174,20 +173,17 @@ def _requests(config: BackboneConfig, reads: frozenset[str]) -> Any:
 
 def product(config: BackboneConfig) -> Product:
     """Student against teacher, and the teacher at the student's number of calls in two ways as controls."""
-    times = roll_times(config.steps, config.finest)
-    student = student_sampler("student")
-    teacher = solver_sampler("teacher", ddim, config.teacher_steps - 1)
+    student = roll_sampler("student", config.finest)
+    teacher = solver_sampler("teacher", FlowSde(), config.teacher_steps - 1, log_grid)
+    ode = solver_sampler("teacher", ddim, max(1, config.steps - 1))
     metrics = backbone_metrics()
     return Product(
         student="student",
         contenders={
             "student": student,
             "teacher": teacher,
-            # These times are the student's own, so there is no choice of steps.
-            "teacher_fewstep": replace(
-                solver_sampler("teacher", renoise, config.steps, as_grid(times)), with_steps=None
-            ),
-            "teacher_ode": solver_sampler("teacher", ddim, max(1, config.steps - 1)),
+            "teacher_fewstep": undistilled("teacher", config.steps, config.finest),
+            "teacher_ode": ode,
         },
         evaluation=partial(evaluation, config),
         request=request,
@@ -195,7 +191,7 @@ def product(config: BackboneConfig) -> Product:
         write=files.write_chains,
         metrics=metrics,
         panels=backbone_panels(metrics),
-        asides=asides(student, teacher, config.steps, config.teacher_steps) if config.curves else {},
+        asides=asides(student, ode, config.steps, config.teacher_steps) if config.curves else {},
         samples=config.samples,
         campaign=backbone_campaign(config.teacher.path or config.teacher.target or "trained in this run"),
     )
