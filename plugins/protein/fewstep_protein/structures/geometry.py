@@ -77,18 +77,6 @@ def turns(x: Tensor) -> tuple[Tensor, Tensor]:
     return (near & (dihedrals(x) > 0)).sum(-1), near.sum(-1)
 
 
-def helix_share(x: Tensor) -> Tensor:
-    """(...,) share of residue quadruples whose dihedral and two angles are those of an alpha helix.
-
-    The ranges are those of P-SEA (Labesse et al. 1997, table 1): angle 89 +- 12 degrees, dihedral 50 +- 20 degrees.
-    """
-    bend = angles(x)
-    twist = (dihedrals(x) - math.radians(50)).abs() < math.radians(20)
-    bent = (bend - math.radians(89)).abs() < math.radians(12)
-    found: Tensor = (twist & bent[..., :-1] & bent[..., 1:]).double().mean(-1)
-    return found
-
-
 def pair_distances(x: Tensor, apart: int = 3) -> Tensor:
     """(..., P) distances of all pairs at least ``apart`` residues from one another."""
     row, column = torch.triu_indices(x.shape[-2], x.shape[-2], apart)
