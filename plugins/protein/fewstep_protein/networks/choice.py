@@ -97,6 +97,7 @@ def beside(
     *,
     reads_index: bool = False,
     lands: bool = False,
+    labels: tuple[int, ...] = (),
 ) -> nn.Module:
     """The network of a student or fake: a copy of a teacher's that can be copied, else a fresh one.
 
@@ -106,9 +107,10 @@ def beside(
         sigma_data: as in :func:`network`.
         reads_index: as in :func:`network`.
         lands: as in :func:`network`.
+        labels: as in :func:`network`.
     """
     copied: Any = getattr(teacher, "copied", None)
     if copied is None:
-        return network(config, sigma_data, reads_index=reads_index, lands=lands)
+        return network(config, sigma_data, reads_index=reads_index, lands=lands, labels=labels)
     made: nn.Module = copied(reads_index=reads_index, lands=lands)
     return made

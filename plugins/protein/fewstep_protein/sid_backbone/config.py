@@ -54,11 +54,36 @@ class BackboneConfig(RecipeConfig):
         le=1000,
         paper="Geffner et al. 2025",
     )
+    autoguidance: float = setting(
+        0.0,
+        "share of the teacher's early checkpoint in what objective.guidance points away from; the rest is the "
+        "teacher without labels",
+        ge=0,
+        le=1,
+        paper="Geffner et al. 2025, eq. 6; Karras et al. 2024",
+    )
+    early: float = setting(
+        0.125, "where the early checkpoint is taken, as a share of the teacher's updates", gt=0, lt=1
+    )
     updates: int = setting(250, "updates of the student", unit="updates", ge=1)
     batch: int = setting(16, "chains per update of the student", unit="chains", ge=1)
     rate: float = setting(2e-4, "learning rate of the student", gt=0)
     fake_rate: float = setting(
         1e-3, "learning rate of the fake; a fake that lags lets the student swell", gt=0
+    )
+    fake_reset: int | None = setting(
+        None,
+        "updates of the student after which the fake begins again as its teacher, and learning rates with it",
+        unit="updates",
+        ge=1,
+        paper="Xie et al. 2025: every 400,000 chains",
+    )
+    restarts: int | None = setting(
+        None,
+        "first period of cosine warm restarts of both learning rates, doubling; none = the student's falls linearly",
+        unit="updates",
+        ge=1,
+        paper="Loshchilov & Hutter 2017; Xie et al. 2025: 1000",
     )
     curves: bool = setting(
         True, "also draw with other numbers of calls and noise scales, for the report's curves"

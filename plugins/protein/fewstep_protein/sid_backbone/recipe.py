@@ -17,6 +17,7 @@ from torch import nn
 
 from fewstep.config.objectives import Round, student_stages
 from fewstep.engine import assemble
+from fewstep.errors import FewstepError
 from fewstep.objectives import Denoising
 from fewstep.objectives.weights import edm
 from fewstep.processes import Gaussian, LogitNormal, flow
@@ -27,6 +28,7 @@ from fewstep.protocol import (
     Centered,
     Denoiser,
     Group,
+    Guided,
     Key,
     Linear,
     Optim,
@@ -35,6 +37,7 @@ from fewstep.protocol import (
     Ramp,
     Shelf,
     Site,
+    Source,
     Stage,
 )
 from fewstep.samplers import (
@@ -52,9 +55,11 @@ from fewstep_protein.panels.asides import asides
 from fewstep_protein.panels.backbones import backbone_panels
 from fewstep_protein.sampling.roll import roll_sampler, roll_times, undistilled
 from fewstep_protein.sampling.sde import FlowSde, log_grid
+from fewstep_protein.sid_backbone.conditioning import PartlyTold, Until, asked_for, unlabelled
 from fewstep_protein.sid_backbone.config import BackboneConfig
+from fewstep_protein.sid_backbone.restarts import Renewed, WarmRestarts
 from fewstep_protein.structures import files
-from fewstep_protein.structures.segments import split
+from fewstep_protein.structures.segments import split, vocabulary
 from fewstep_protein.structures.sources import Lengths, Windows
 from fewstep_protein.teachers.loading import given_teacher
 from fewstep_protein.teachers.training import taught, turned
@@ -75,7 +80,8 @@ def build(config: BackboneConfig, site: Site) -> Plan:
         partial(evaluation, config, 8, site.key.at("trial")),
     )
     if given is None:
-        teach = Stage("teacher", partial(_teach, config), config.teacher_updates, {"teacher_ema": "teacher"})
+        left = {"teacher_ema": "teacher", "early": "early"}
+        teach = Stage("teacher", partial(_teach, config), config.teacher_updates, left)
     else:
         teach = given_stage(given)
     distill = student_stages(
@@ -107,34 +113,59 @@ def chain_size(shortest: int, longest: int) -> float:
 def make_teacher(config: BackboneConfig) -> Denoiser:
     """A fresh teacher."""
     process = make_process(config)
-    return Denoiser(network(config.network, process.sigma_data, teaches=True), process, "edm")
+    net = network(config.network, process.sigma_data, labels=label_counts(), teaches=True)
+    return Denoiser(net, process, "edm")
+
+
+def label_counts() -> tuple[int, ...]:
+    """Classes, architectures and topologies that the chains know."""
+    return tuple(len(level) for level in vocabulary().levels)
+
+
+def guided(config: BackboneConfig, teacher: Denoiser, shelf: Shelf) -> Denoiser:
+    """The teacher as a student asks it: a guidance scale moves it away from an early or an unlabelled self.
+
+    Raises:
+        FewstepError: an early checkpoint is asked for, and this teacher has none.
+    """
+    if config.autoguidance > 0 and "early" not in shelf:
+        raise FewstepError(
+            "autoguidance needs an early checkpoint of the teacher, and a given teacher has none",
+            "a teacher that this run trains",
+            "-s teacher=train, or -s autoguidance=0 to be guided away from the teacher without labels",
+        )
+    return Guided(teacher, 1.0, unlabelled, weak=shelf.get("early"), share=config.autoguidance)
 
 
 def make_student(config: BackboneConfig, now: Round, teacher: Denoiser) -> FewStep:
     """A student that takes its first weights from the teacher."""
     process = make_process(config)
-    net = beside(teacher.net, config.network, process.sigma_data, lands=is_flow_map(now.objective))
+    lands = is_flow_map(now.objective)
+    net = beside(teacher.net, config.network, process.sigma_data, lands=lands, labels=label_counts())
     return student_for(now.objective, net, process, teacher.prediction, now.times, pick="random")
 
 
 def make_fake(config: BackboneConfig, teacher: Denoiser) -> Denoiser:
     """The teacher's network, told the step unless the fake is shared by all steps."""
     process = make_process(config)
-    net = beside(teacher.net, config.network, process.sigma_data, reads_index=config.fake == "per-step")
+    told = config.fake == "per-step"
+    net = beside(teacher.net, config.network, process.sigma_data, reads_index=told, labels=label_counts())
     return Denoiser(net, process, teacher.prediction)
 
 
 def _teach(config: BackboneConfig, shelf: Shelf) -> Assembly:
     """Denoising of real fragments."""
     objective = taught(Denoising(LogitNormal(-1.4, 1.3, T_MIN, 1.0), edm, role="teacher"), config.network)
-    source = Windows(split(held_out=False), config.teacher_batch, config.shortest, config.longest)
     falling = Linear(config.teacher_rate, 0.05 * config.teacher_rate)
     return assemble(
         objective,
         {"teacher": partial(make_teacher, config)},
-        turned(source, config.network),
+        turned(_windows(config, config.teacher_batch), config.network),
         {"teacher": Optim((Group(lr=falling),), clip=1.0)},
-        {"teacher_ema": Average("teacher", decay=0.995)},
+        {
+            "teacher_ema": Average("teacher", decay=0.995),
+            "early": Average("teacher", decay=Until(config.early)),
+        },
     )
 
 
@@ -142,16 +173,19 @@ def _distill(config: BackboneConfig, now: Round, shelf: Shelf) -> Assembly:
     """The configured objective on chains of random length; no data unless the objective reads it."""
     teacher: Any = shelf[now.before or "teacher"]
     make: dict[str, Callable[[], nn.Module]] = {
-        "teacher": lambda: teacher,
+        # A student that teaches the next round has taken its guidance in already.
+        "teacher": lambda: teacher if now.before else guided(config, teacher, shelf),
         "student": partial(make_student, config, now, teacher),
         "fake": partial(make_fake, config, teacher),
     }
-    falling = Linear(config.rate, 0.1 * config.rate)
+    objective = (
+        now.objective if config.fake_reset is None else Renewed(now.objective, "fake", config.fake_reset)
+    )
     return assemble(
-        now.objective,
+        objective,
         make,
         _requests(config, now.objective.reads),
-        {"student": _adam(falling, 0.9), "fake": _adam(config.fake_rate, 0.0)},
+        {"student": _adam(_student_rate(config), 0.9), "fake": _adam(_fake_rate(config), 0.0)},
         {
             "student_ema": Average("student", decay=0.97),
             "target": Average("student", decay=0.95, when="before"),
@@ -164,11 +198,30 @@ def _adam(rate: Ramp | float, momentum: float) -> Optim:
     return Optim((Group(lr=rate),), "torch.optim:Adam", {"betas": (momentum, 0.999)}, clip=1.0)
 
 
-def _requests(config: BackboneConfig, reads: frozenset[str]) -> Any:
-    """Data only for an objective that asks for it."""
+def _student_rate(config: BackboneConfig) -> Ramp:
+    if config.restarts is None:
+        return Linear(config.rate, 0.1 * config.rate)
+    return WarmRestarts(config.rate, 0.01 * config.rate, config.restarts, config.fake_reset)
+
+
+def _fake_rate(config: BackboneConfig) -> Ramp | float:
+    if config.restarts is None:
+        return config.fake_rate
+    return WarmRestarts(config.fake_rate, 0.01 * config.fake_rate, config.restarts)
+
+
+def _windows(config: BackboneConfig, size: int) -> Source:
+    """Real chains, partly told what they are."""
+    shown = Windows(split(held_out=False), size, config.shortest, config.longest, labels=True)
+    return PartlyTold(shown)
+
+
+def _requests(config: BackboneConfig, reads: frozenset[str]) -> Source:
+    """Lengths and labels; data only for an objective that asks for it."""
     if "x" in reads:
-        return Windows(split(held_out=False), config.batch, config.shortest, config.longest)
-    return Lengths(config.batch, config.shortest, config.longest)
+        return _windows(config, config.batch)
+    chains = split(held_out=False)
+    return PartlyTold(Lengths(config.batch, config.shortest, config.longest, labelled=chains))
 
 
 def product(config: BackboneConfig) -> Product:
@@ -184,6 +237,8 @@ def product(config: BackboneConfig) -> Product:
             "teacher": teacher,
             "teacher_fewstep": undistilled("teacher", config.steps, config.finest),
             "teacher_ode": ode,
+            "asked_alpha": asked_for(student, vocabulary().indices("1")),
+            "asked_beta": asked_for(student, vocabulary().indices("2")),
         },
         evaluation=partial(evaluation, config),
         request=request,
