@@ -145,4 +145,5 @@ def test_a_sample_longer_than_every_training_chain_is_compared_with_the_longest(
 def test_windows_like_others_have_their_lengths_and_lie_in_the_chains() -> None:
     found = novelty.windows_like([24, 30, 24, 9999], TRAINING, Key(0))
     assert [len(window) for window in found] == [24, 30, 24]
-    assert all(novelty.superposed(torch.cat(TRAINING), window).min() < 1e-4 for window in found)
+    # Single precision of chains up to 8 nanometers from the origin: within 0.3 angstrom.
+    assert all(novelty.superposed(torch.cat(TRAINING), window).min() < 1e-3 for window in found)

@@ -5,8 +5,6 @@ All functions are differentiable where that means anything, and none assumes a p
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
