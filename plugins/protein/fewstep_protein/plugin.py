@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from fewstep.plugins import CommandSpec, RecipeSpec, hookimpl
+from fewstep_protein.frames import spec as frames
 from fewstep_protein.rouse import spec as rouse
 from fewstep_protein.sequence_didi import spec as sequence_didi
 from fewstep_protein.sid_backbone import spec as sid_backbone
@@ -20,6 +21,8 @@ def fewstep_recipes() -> Iterable[RecipeSpec]:
     """Recipes of this plugin."""
     yield rouse.RECIPE
     yield sid_backbone.RECIPE
+    yield frames.RECIPE
+    yield frames.ORACLE
     yield sequence_didi.RECIPE
 
 
