@@ -117,6 +117,7 @@ class PairNet(nn.Module):
         """A network of the same size with these weights that may learn; what it is told beyond changes nothing yet."""
         labels = tuple(table.num_embeddings - 1 for table in self.labels)
         twin = PairNet(self.size, self.sigma_data, reads_index=reads_index, lands=lands, labels=labels)
+        twin.to(self.place.weight)
         twin.load_state_dict(
             {name: self.state_dict().get(name, own) for name, own in twin.state_dict().items()}
         )

@@ -71,7 +71,8 @@ class Borrowed(nn.Module):
             (B, N, 3). Without a convention it is called as core's networks are: ``inner(x, time, cond)``.
         convention: what it says.
         sigma_data: standard deviation of the data in nanometers, by which the core scales what it shows.
-        told: a network of ours that learns what the borrowed one cannot be told (step, destination); it begins at zero.
+        told: a network of ours that learns what the borrowed one cannot be told (step, destination); its share begins
+            at zero.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Borrowed(nn.Module):
         """Keep the parts."""
         super().__init__()
         self.inner, self.convention, self.sigma_data, self.told = inner, convention, sigma_data, told
+        self.share = None if told is None else nn.Parameter(torch.zeros(()))
 
     @property
     def accepts(self) -> frozenset[str]:
@@ -88,14 +90,17 @@ class Borrowed(nn.Module):
 
     def copied(self, reads_index: bool = False, lands: bool = False) -> Borrowed:
         """A copy that may learn. Where it must be told more than the network reads, a small network is added to it."""
-        told = ChainNet(reads_index=reads_index, lands=lands) if reads_index or lands else None
+        more = reads_index or lands
+        told = ChainNet(sigma_data=self.sigma_data, reads_index=reads_index, lands=lands) if more else None
         inner = deepcopy(self.inner).requires_grad_(True).train()
         return Borrowed(inner, self.convention, self.sigma_data, told)
 
     def forward(self, x: Tensor, time: Tensor, cond: Cond, to: Tensor | None = None) -> Tensor:
         """(B, N, 3) of unit variance, (B,) 1000 t -> (B, N, 3) raw prediction."""
         raw = self._asked(x, time, cond)
-        return raw if self.told is None else raw + self.told(x, time, cond, to=to)
+        if self.told is None or self.share is None:
+            return raw
+        return raw + self.share * self.told(x, time, cond, to=to)
 
     def _asked(self, x: Tensor, time: Tensor, cond: Cond) -> Tensor:
         if self.convention is None:

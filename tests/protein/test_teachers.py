@@ -1,0 +1,442 @@
+"""Teachers that were trained elsewhere: what they say, in which unit, under which names, and whether it is true."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fewstep.config import TeacherConfig
+from fewstep.errors import FewstepError
+from fewstep.processes import flow
+from fewstep.protocol import Batch, Centered, Cond, Denoiser, Key
+from fewstep_protein.networks.pair import PairNet, PairSize
+from fewstep_protein.rouse.chain import covariance
+from fewstep_protein.structures.segments import split
+from fewstep_protein.structures.sources import Windows, pad
+from fewstep_protein.teachers.conventions import Borrowed, Convention, borrowed
+from fewstep_protein.teachers.loading import given_teacher, tried
+from fewstep_protein.teachers.outputs import OUTPUTS, UNITS, Output, Unit
+from fewstep_protein.teachers.proteina import is_published, pair_network, proteina_teacher
+
+PROCESS = flow(t_min=0.01, sigma_data=0.5, geometry=Centered())
+BEADS = 12
+
+
+class Elsewhere(nn.Module):
+    """The exact denoiser of a law, in the words of others: t = 0 is noise, any output, any unit."""
+
+    def __init__(self, output: Output, unit: Unit) -> None:
+        super().__init__()
+        self.output, self.per_nm = output, {"nm": 1.0, "angstrom": 10.0}[unit]
+        self.calls: list[Tensor] = []
+
+    def clean(self, xt: Tensor, t: Tensor) -> Tensor:
+        """Of nanometers, for the Gaussian chain: E[x1 | x_t] = t S (t^2 S + (1 - t)^2)^-1 x_t."""
+        law = covariance(BEADS).to(xt.dtype)
+        time = t[:, None, None]
+        noisy = time.square() * law + (1 - time).square() * torch.eye(BEADS, dtype=xt.dtype)
+        return time * law @ torch.linalg.solve(noisy, xt)
+
+    def forward(self, shown: Tensor, t: Tensor, mask: Tensor) -> Tensor:
+        self.calls.append(shown)
+        xt, time = shown / self.per_nm, t[:, None, None]
+        x1 = self.clean(xt, t)
+        noise = (xt - time * x1) / (1 - time)
+        return {
+            "x1": self.per_nm * x1,
+            "v": self.per_nm * (x1 - noise),
+            "eps": noise,
+            "score": -noise / (1 - time) / self.per_nm,
+        }[self.output]
+
+
+class Remembers(Elsewhere):
+    """The exact denoiser of a few real chains of equal length: it only ever shows their mixtures."""
+
+    def __init__(self, output: Output, unit: Unit) -> None:
+        super().__init__(output, unit)
+        self.known = Windows(split(held_out=False), 32, BEADS, BEADS).batch(0, Key(5)).x
+
+    def clean(self, xt: Tensor, t: Tensor) -> Tensor:
+        time = t[:, None, None]
+        apart = (xt[:, None] - time[..., None] * self.known).square().sum((-2, -1))
+        weight = torch.softmax(-apart / (2 * (1 - t).square()[:, None]), -1)
+        return torch.einsum("bk,knc->bnc", weight, self.known.to(xt.dtype))
+
+
+def of_gaussian(xt: Tensor, t: Tensor) -> Tensor:
+    """The core's own closed form, at the core's time."""
+    return Elsewhere("x1", "nm").clean(xt, 1 - t)
+
+
+def known_chains() -> Batch:
+    x = Remembers("x1", "nm").known[:8]
+    return pad(list(x), BEADS)
+
+
+@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_whatever_a_network_predicts_in_whatever_unit_it_is_the_same_denoiser(
+    output: Output, unit: Unit
+) -> None:
+    teacher = borrowed(Elsewhere(output, unit), Convention(output, unit), PROCESS)
+    t = torch.tensor([0.02, 0.3, 0.708, 0.99], dtype=torch.float64)
+    xt = Centered().project(torch.randn(4, BEADS, 3, generator=torch.Generator().manual_seed(0)).double())
+    torch.testing.assert_close(teacher(xt, t, Cond()).x0, of_gaussian(xt, t), atol=1e-5, rtol=0)
+
+
+def test_a_network_sees_its_own_unit_and_the_chain_as_it_is() -> None:
+    inner = Elsewhere("x1", "angstrom")
+    xt = torch.randn(2, BEADS, 3, generator=torch.Generator().manual_seed(0)).double()
+    borrowed(inner, Convention("x1", "angstrom"), PROCESS)(xt, torch.tensor([0.2, 0.9]).double(), Cond())
+    torch.testing.assert_close(inner.calls[0], 10 * xt, atol=1e-6, rtol=0)
+
+
+def test_the_end_where_noise_says_nothing_about_chains_is_left_out() -> None:
+    assert Convention("eps").process(PROCESS).t_max == Convention("score").process(PROCESS).t_max == 0.99
+    assert Convention("x1").process(PROCESS).t_max == Convention("v").process(PROCESS).t_max == 1.0
+
+
+@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_a_teacher_as_declared_denoises_real_chains(output: Output, unit: Unit) -> None:
+    assert tried(borrowed(Remembers(output, unit), Convention(output, unit), PROCESS), known_chains()).passed
+
+
+def brought(
+    monkeypatch: pytest.MonkeyPatch, inner: nn.Module, output: Output | None, unit: Unit = "nm"
+) -> nn.Module | None:
+    """What the settings `teacher.kind=import teacher_output=... teacher_unit=...` load."""
+    module = ModuleType("somebodys")
+    module.net = lambda: inner  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "somebodys", module)
+    source = TeacherConfig(kind="import", target="somebodys:net")
+    return given_teacher(source, output, unit, PROCESS, fresh, known_chains)
+
+
+def fresh() -> Denoiser:
+    return Denoiser(PairNet(SMALL, PROCESS.sigma_data), PROCESS, "edm")
+
+
+@pytest.mark.parametrize(
+    ("true", "said"),
+    [
+        (("x1", "angstrom"), ("x1", "nm")),
+        (("x1", "nm"), ("x1", "angstrom")),
+        (("v", "nm"), ("v", "angstrom")),
+        (("v", "nm"), ("x1", "nm")),
+        (("eps", "nm"), ("v", "nm")),
+        (("score", "angstrom"), ("score", "nm")),
+    ],
+)
+def test_a_wrong_unit_or_output_is_refused_and_the_right_one_is_told(
+    true: tuple[Output, Unit], said: tuple[Output, Unit], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(FewstepError, match="does not denoise real chains as") as caught:
+        brought(monkeypatch, Remembers(*true), *said)
+    assert f"teacher_output={true[0]} teacher_unit={true[1]}" in str(caught.value)
+
+
+def test_a_network_that_denoises_under_no_declaration_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Noise(Elsewhere):
+        def clean(self, xt: Tensor, t: Tensor) -> Tensor:
+            return 3 * xt.flip(1)
+
+    with pytest.raises(FewstepError, match="under no declaration"):
+        brought(monkeypatch, Noise("x1", "nm"), "x1")
+
+
+def test_a_network_as_declared_is_brought_frozen(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = brought(monkeypatch, Remembers("v", "angstrom"), "v", "angstrom")
+    assert isinstance(found, Denoiser)
+    assert (found.prediction, found.training) == ("flow", False)
+
+
+def test_a_whole_denoiser_needs_no_declaration_and_refuses_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert isinstance(brought(monkeypatch, fresh(), None), Denoiser)
+    with pytest.raises(FewstepError, match="bare network"):
+        brought(monkeypatch, fresh(), "x1")
+
+
+class Scaled(nn.Module):
+    """A network in the words of the core that knows neither step nor destination."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(0.7))
+
+    def forward(self, x: Tensor, time: Tensor, cond: Cond) -> Tensor:
+        return self.scale * x
+
+
+def test_a_copy_of_a_borrowed_network_starts_as_it_and_can_be_told_the_step() -> None:
+    net = Borrowed(Scaled(), None, 0.5)
+    x, time, told = torch.randn(2, 9, 3), torch.tensor([300.0, 700.0]), Cond(index=torch.tensor([0, 1]))
+    copy = net.copied(reads_index=True, lands=True)
+    assert torch.equal(copy(x, time, told, to=time / 2), net(x, time, Cond()))
+    assert "to" in copy.accepts
+    assert set(net.state_dict()) <= set(copy.state_dict())
+    assert copy.inner is not net.inner
+    copy(x, time, told, to=time / 2).square().sum().backward()
+    assert copy.share.grad != 0
+
+
+# Published checkpoints. The structure below is written out plainly, pair by pair, as the paper describes it.
+
+SMALL = PairSize(tokens=16, layers=2, heads=2, pairs=8, condition=12, clock=8, places=8, registers=3)
+FOLDS, FOLD = (3, 5, 7), 4
+
+
+def published(seed: int = 0, prefix: str = "nn.") -> dict[str, Tensor]:
+    """Random weights under the published names and shapes."""
+    size, draw = SMALL, torch.Generator().manual_seed(seed)
+    c, k, p, t = size.tokens, size.condition, size.pairs, size.clock
+    shapes: dict[str, tuple[int, ...]] = {
+        "registers": (size.registers, c),
+        "linear_3d_embed.weight": (c, 3),
+        "init_repr_factory.linear_out.weight": (c, size.places + 4),
+        "cond_factory.linear_out.weight": (k, t + 3 * FOLD),
+        "pair_repr_builder.init_repr_factory.linear_out.weight": (p, 127 + 128 + 64),
+        "pair_repr_builder.cond_factory.linear_out.weight": (k, t),
+        "coors_3d_decoder.1.weight": (3, c),
+    }
+    for level, count in zip("CAT", FOLDS, strict=True):
+        shapes[f"cond_factory.feat_creators.1.embedding_{level}.weight"] = (count + 1, FOLD)
+
+    def norm(name: str, width: int) -> None:
+        shapes[f"{name}.weight"] = shapes[f"{name}.bias"] = (width,)
+
+    def linear(name: str, rows: int, columns: int) -> None:
+        shapes[f"{name}.weight"], shapes[f"{name}.bias"] = (rows, columns), (rows,)
+
+    def feed(name: str, width: int, widening: int) -> None:
+        shapes[f"{name}.swish_linear.0.weight"] = (2 * widening * width, width)
+        shapes[f"{name}.linear_out.weight"] = (width, widening * width)
+
+    def adaptive(name: str, width: int) -> None:
+        norm(f"{name}.norm_cond", k)
+        linear(f"{name}.to_gamma.0", width, k)
+        shapes[f"{name}.to_beta.weight"] = (width, k)
+
+    norm("pair_repr_builder.init_repr_factory.ln_out", p)
+    norm("pair_repr_builder.cond_factory.ln_out", k)
+    adaptive("pair_repr_builder.adaln", p)
+    norm("coors_3d_decoder.0", c)
+    feed("transition_c_1", k, 2)
+    feed("transition_c_2", k, 2)
+    for number in range(size.layers):
+        base = f"transformer_layers.{number}"
+        adaptive(f"{base}.mhba.adaln", c)
+        norm(f"{base}.mhba.mha.node_norm", c)
+        linear(f"{base}.mhba.mha.to_qkv", 3 * c, c)
+        linear(f"{base}.mhba.mha.to_g", c, c)
+        linear(f"{base}.mhba.mha.to_out_node", c, c)
+        norm(f"{base}.mhba.mha.q_layer_norm", c)
+        norm(f"{base}.mhba.mha.k_layer_norm", c)
+        shapes[f"{base}.mhba.mha.to_bias.weight"] = (size.heads, p)
+        norm(f"{base}.mhba.mha.pair_norm", p)
+        linear(f"{base}.mhba.scale_output.to_adaln_zero_gamma.0", c, k)
+        adaptive(f"{base}.transition.adaln", c)
+        feed(f"{base}.transition.transition", c, 4)
+        linear(f"{base}.transition.scale_output.to_adaln_zero_gamma.0", c, k)
+    return {
+        prefix + name: 0.5 * torch.randn(shape, generator=draw, dtype=torch.float64)
+        for name, shape in shapes.items()
+    }
+
+
+class Plainly:
+    """The published network, told nothing but coordinates, time, mask and fold: every pair is described for itself."""
+
+    def __init__(self, weights: Mapping[str, Tensor]) -> None:
+        self.w = {name.removeprefix("nn."): value for name, value in weights.items()}
+
+    def __call__(self, xt: Tensor, t: Tensor, real: Tensor, fold: Tensor) -> Tensor:
+        w, count = self.w, xt.shape[1]
+        clock = self.waves(2000 * t, SMALL.clock)
+        tables = [w[f"cond_factory.feat_creators.1.embedding_{level}.weight"] for level in "CAT"]
+        folds = [table[fold[:, i] - 1] for i, table in enumerate(tables)]  # their null is the last row
+        told = torch.cat([clock, *folds], -1) @ w["cond_factory.linear_out.weight"].T
+        told = self.feed("transition_c_2", self.feed("transition_c_1", told))
+        known = torch.zeros(len(xt), count, SMALL.places + 4, dtype=xt.dtype)
+        power = 2056 ** (torch.arange(SMALL.places // 2) * 2 / SMALL.places).double()
+        angle = torch.arange(1, count + 1)[:, None] * torch.pi / power
+        known[..., : SMALL.places] = torch.cat([angle.sin(), angle.cos()], -1)
+        tokens = (
+            xt @ w["linear_3d_embed.weight"].T + known @ w["init_repr_factory.linear_out.weight"].T
+        ) * real[..., None]
+        tokens = torch.cat([w["registers"].expand(len(xt), -1, -1), tokens], 1)
+        context = torch.zeros(len(xt), tokens.shape[1], SMALL.condition, dtype=xt.dtype)
+        context[:, SMALL.registers :] = told[:, None] * real[..., None]
+        there = F.pad(real, (SMALL.registers, 0), value=True)
+        pairs = F.pad(self.pairs(xt, real, clock), (0, 0, SMALL.registers, 0, SMALL.registers, 0))
+        for number in range(SMALL.layers):
+            tokens = self.layer(f"transformer_layers.{number}", tokens, context, pairs, there)
+        out = self.norm("coors_3d_decoder.0", tokens[:, SMALL.registers :]) @ w["coors_3d_decoder.1.weight"].T
+        return out * real[..., None]
+
+    def pairs(self, xt: Tensor, real: Tensor, clock: Tensor) -> Tensor:
+        base, place = "pair_repr_builder", torch.arange(xt.shape[1])
+        apart = F.one_hot((place[:, None] - place).clamp(-63, 63) + 63, 127)
+        near = torch.bucketize(torch.cdist(xt, xt), torch.linspace(0.1, 3.0, 63))
+        features = torch.cat(
+            [
+                apart.expand(len(xt), -1, -1, -1),
+                torch.zeros(*near.shape, 128),
+                F.one_hot(near, 64),
+            ],
+            -1,
+        ).double()
+        described = self.norm(
+            f"{base}.init_repr_factory.ln_out",
+            features @ self.w[f"{base}.init_repr_factory.linear_out.weight"].T,
+        )
+        when = self.norm(
+            f"{base}.cond_factory.ln_out", clock @ self.w[f"{base}.cond_factory.linear_out.weight"].T
+        )
+        both = real[:, :, None] & real[:, None]
+        return self.adaptive(f"{base}.adaln", described, when[:, None, None]) * both[..., None]
+
+    def layer(self, base: str, x: Tensor, context: Tensor, pairs: Tensor, real: Tensor) -> Tensor:
+        mha = f"{base}.mhba.mha"
+        seen = self.norm(f"{mha}.node_norm", self.adaptive(f"{base}.mhba.adaln", x, context))
+        query, key, value = self.linear(f"{mha}.to_qkv", seen).chunk(3, -1)
+        query, key = self.norm(f"{mha}.q_layer_norm", query), self.norm(f"{mha}.k_layer_norm", key)
+        bias = self.norm(f"{mha}.pair_norm", pairs) @ self.w[f"{mha}.to_bias.weight"].T
+        mixed = []
+        for head in range(SMALL.heads):
+            part = slice(head * 8, head * 8 + 8)
+            logits = query[..., part] @ key[..., part].mT / 8**0.5 + bias[..., head]
+            weight = logits.masked_fill(~real[:, None], -torch.inf).softmax(-1)
+            mixed.append(weight @ value[..., part])
+        out = self.linear(
+            f"{mha}.to_out_node", self.linear(f"{mha}.to_g", seen).sigmoid() * torch.cat(mixed, -1)
+        )
+        x = x + out * self.linear(f"{base}.mhba.scale_output.to_adaln_zero_gamma.0", context).sigmoid()
+        fed = self.feed(
+            f"{base}.transition.transition", self.adaptive(f"{base}.transition.adaln", x, context)
+        )
+        return (
+            x + fed * self.linear(f"{base}.transition.scale_output.to_adaln_zero_gamma.0", context).sigmoid()
+        )
+
+    def norm(self, name: str, x: Tensor) -> Tensor:
+        return F.layer_norm(x, x.shape[-1:], self.w[f"{name}.weight"], self.w[f"{name}.bias"])
+
+    def linear(self, name: str, x: Tensor) -> Tensor:
+        return F.linear(x, self.w[f"{name}.weight"], self.w[f"{name}.bias"])
+
+    def feed(self, name: str, x: Tensor) -> Tensor:
+        value, gate = (x @ self.w[f"{name}.swish_linear.0.weight"].T).chunk(2, -1)
+        return (F.silu(gate) * value) @ self.w[f"{name}.linear_out.weight"].T
+
+    def adaptive(self, name: str, x: Tensor, context: Tensor) -> Tensor:
+        context = self.norm(f"{name}.norm_cond", context)
+        gamma = self.linear(f"{name}.to_gamma.0", context).sigmoid()
+        return F.layer_norm(x, x.shape[-1:]) * gamma + context @ self.w[f"{name}.to_beta.weight"].T
+
+    def waves(self, t: Tensor, width: int) -> Tensor:
+        speed = 2000 ** -(torch.arange(width // 2).double() / (width // 2 - 1))
+        angle = t[:, None] * speed
+        return torch.cat([angle.sin(), angle.cos()], -1)
+
+
+@pytest.mark.parametrize("count", [20, 96])
+def test_published_weights_make_the_published_function(count: int) -> None:
+    """96 residues take the table of pairs, 20 do not; one chain is padded; folds are told, partly and not at all."""
+    weights = published()
+    x = torch.randn(3, count, 3, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    real = torch.arange(count)[None] < torch.tensor([count, count - 7, count // 2])[:, None]
+    x, t = x * real[..., None], torch.tensor([0.02, 0.5, 0.99], dtype=torch.float64)
+    fold = torch.tensor([[0, 0, 0], [3, 5, 7], [2, 0, 0]])
+    want = Plainly(weights)(x, 1 - t, real, fold)
+    net = pair_network(weights, Convention("x1"), 0.5).double()
+    size = (((1 - t) * 0.5).square() + t.square()).sqrt()[:, None, None]
+    got = net(x / size, 1000 * t, Cond(mask=real[..., None], data={"cath": fold}))
+    torch.testing.assert_close(got, want, atol=1e-5, rtol=1e-5)  # weights are kept in float32
+    assert float(want.abs().mean()) > 0.1
+
+
+@pytest.mark.parametrize("output", ["x1", "v"])
+def test_a_published_network_in_angstrom_is_the_same_teacher(output: Output) -> None:
+    weights = published()
+    scaled = dict(weights)
+    scaled["nn.linear_3d_embed.weight"] = weights["nn.linear_3d_embed.weight"] / 10
+    scaled["nn.coors_3d_decoder.1.weight"] = weights["nn.coors_3d_decoder.1.weight"] * 10
+    xt, t = torch.randn(2, 9, 3), torch.tensor([0.1, 0.9], dtype=torch.float64)
+    one, other = (
+        proteina_teacher(found, Convention(output, unit), PROCESS)(xt, t, Cond()).x0
+        for found, unit in ((weights, "nm"), (scaled, "angstrom"))
+    )
+    torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+
+
+def test_v_and_x1_of_a_published_network_are_what_their_names_say() -> None:
+    weights, xt, t = published(), torch.randn(2, 9, 3), torch.tensor([0.1, 0.9], dtype=torch.float64)
+    clean = proteina_teacher(weights, Convention("x1"), PROCESS)(xt, t, Cond()).raw
+    moved = proteina_teacher(weights, Convention("v"), PROCESS)(xt, t, Cond()).x0
+    shown = Centered().project(xt + t[:, None, None].float() * clean)
+    torch.testing.assert_close(moved, shown, atol=1e-5, rtol=1e-5)
+
+
+def test_sizes_are_read_from_shapes_with_any_prefix() -> None:
+    for prefix in ("nn.", "", "model.nn."):
+        weights = published(prefix=prefix)
+        assert is_published(weights)
+        assert pair_network(weights, Convention("v"), 0.5).size == SMALL
+    assert not is_published(fresh().state_dict())
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"nn.pair_update_layers.0.linear_x.weight": (4, 4)}, "pair updates"),
+        ({"nn.pair_repr_builder.init_repr_factory.linear_out.weight": (8, 400)}, "400 pair features"),
+        ({"nn.transformer_layers.1.mhba.mha.to_g.bias": None}, "not a whole Proteina network"),
+        ({"nn.coors_3d_decoder.1.weight": (3, 17)}, "not a whole Proteina network"),
+    ],
+)
+def test_other_networks_under_those_names_are_refused(
+    change: dict[str, tuple[int, ...] | None], told: str
+) -> None:
+    weights = published()
+    for name, shape in change.items():
+        weights.pop(name, None)
+        if shape is not None:
+            weights[name] = torch.zeros(shape)
+    with pytest.raises(FewstepError, match=told):
+        pair_network(weights, Convention("v"), 0.5)
+
+
+def test_weights_that_denoise_nothing_are_refused_even_under_the_right_names(tmp_path: Path) -> None:
+    torch.save({"state_dict": published()}, tmp_path / "random.ckpt")
+    source = TeacherConfig(kind="checkpoint", path=str(tmp_path / "random.ckpt"))
+    with pytest.raises(FewstepError, match="does not denoise real chains as v in nm"):
+        given_teacher(source, None, "nm", PROCESS, fresh, known_chains)
+
+
+class Pickled:
+    """Stands for the settings that Lightning keeps beside weights."""
+
+
+def test_a_checkpoint_with_pickled_objects_is_refused_not_run(tmp_path: Path) -> None:
+    torch.save({"state_dict": published(), "hyper_parameters": Pickled()}, tmp_path / "whole.ckpt")
+    source = TeacherConfig(kind="checkpoint", path=str(tmp_path / "whole.ckpt"))
+    with pytest.raises(FewstepError, match="save its state_dict alone"):
+        given_teacher(source, None, "nm", PROCESS, fresh, known_chains)
+
+
+def test_our_own_checkpoint_needs_no_declaration_and_refuses_one(tmp_path: Path) -> None:
+    torch.save(fresh().state_dict(), tmp_path / "own.pt")
+    source = TeacherConfig(kind="checkpoint", path=str(tmp_path / "own.pt"))
+    assert given_teacher(source, None, "nm", PROCESS, fresh, known_chains) is not None
+    with pytest.raises(FewstepError, match="means nothing"):
+        given_teacher(source, "v", "nm", PROCESS, fresh, known_chains)
+    assert given_teacher(TeacherConfig(), None, "nm", PROCESS, fresh, known_chains) is None
