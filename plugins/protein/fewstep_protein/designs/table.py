@@ -70,7 +70,7 @@ def as_csv(records: Sequence[Mapping[str, Any]]) -> str:
 def as_page(records: Sequence[Mapping[str, Any]]) -> str:
     """The page: pictures, numbers, links; needs no network."""
     shown = sorted(records, key=lambda record: not record["passed"])[:SHOWN]
-    columns = [name for name in _names(records, "numbers") if name not in HIDDEN]
+    columns = _ordered(name for name in _names(records, "numbers") if name not in HIDDEN)
     return _template().render(
         count=len(records),
         passed=sum(record["passed"] for record in records),
@@ -109,6 +109,12 @@ def _template() -> jinja2.Template:
 
 def _names(records: Sequence[Mapping[str, Any]], part: str) -> list[str]:
     return list(dict.fromkeys(name for record in records for name in record[part]))
+
+
+def _ordered(columns: Iterable[str]) -> list[str]:
+    """As HEADS has them; those of other measures after them."""
+    known = list(HEADS)
+    return sorted(columns, key=lambda name: known.index(name) if name in known else len(known))
 
 
 def _span(lengths: Iterable[float]) -> str:
