@@ -94,7 +94,7 @@ class PairNet(nn.Module):
     ) -> None:
         """Build it; the last layer starts at zero, and with it the prediction."""
         super().__init__()
-        self.size, self.sigma_data, self.reads_index = size, sigma_data, reads_index
+        self.size, self.sigma_data, self.counts, self.reads_index = size, sigma_data, labels, reads_index
         self.accepts = frozenset({"features"} | ({"to"} if lands else set()))
         self.clock = nn.Linear(size.clock, size.condition, bias=False)
         self.settle = nn.ModuleList(Feed(size.condition, 2) for _ in range(2))
@@ -115,8 +115,8 @@ class PairNet(nn.Module):
 
     def copied(self, reads_index: bool = False, lands: bool = False) -> PairNet:
         """A network of the same size with these weights that may learn; what it is told beyond changes nothing yet."""
-        labels = tuple(table.num_embeddings - 1 for table in self.labels)
-        twin = PairNet(self.size, self.sigma_data, reads_index=reads_index, lands=lands, labels=labels)
+        more = {"reads_index": reads_index, "lands": lands}
+        twin = PairNet(self.size, self.sigma_data, labels=self.counts, **more)
         twin.to(self.place.weight)
         twin.load_state_dict(
             {name: self.state_dict().get(name, own) for name, own in twin.state_dict().items()}

@@ -43,6 +43,10 @@ class BackboneConfig(RecipeConfig):
         None, "what a teacher that was trained elsewhere predicts; a published Proteina predicts v"
     )
     teacher_unit: Unit = setting("nm", "unit of the coordinates of a teacher that was trained elsewhere")
+    teacher_labels: str | None = setting(
+        None,
+        "file with the numbers that a published Proteina gives to CATH codes; none = it is told no labels",
+    )
     teacher_updates: int = setting(2500, "updates of the teacher", unit="updates", ge=1)
     teacher_batch: int = setting(16, "chains per update of the teacher", unit="chains", ge=1)
     teacher_rate: float = setting(2e-3, "learning rate of the teacher, falling linearly to 0", gt=0)

@@ -62,6 +62,7 @@ from fewstep_protein.structures import files
 from fewstep_protein.structures.segments import split, vocabulary
 from fewstep_protein.structures.sources import Lengths, Windows
 from fewstep_protein.teachers.loading import given_teacher
+from fewstep_protein.teachers.proteina import read_folds
 from fewstep_protein.teachers.training import taught, turned
 from fewstep_protein.teaching import given_stage
 
@@ -78,6 +79,7 @@ def build(config: BackboneConfig, site: Site) -> Plan:
         make_process(config),
         partial(make_teacher, config),
         partial(evaluation, config, 8, site.key.at("trial")),
+        read_folds(config.teacher_labels, vocabulary().levels),
     )
     if given is None:
         left = {"teacher_ema": "teacher", "early": "early"}

@@ -17,7 +17,7 @@ from fewstep.protocol import Batch, Denoiser, Key
 from fewstep_protein.structures.geometry import bonds
 from fewstep_protein.teachers.conventions import Convention, borrowed
 from fewstep_protein.teachers.outputs import OUTPUTS, UNITS, Output, Unit
-from fewstep_protein.teachers.proteina import is_published, proteina_teacher
+from fewstep_protein.teachers.proteina import Folds, is_published, proteina_teacher
 
 BOND_LIMITS = (0.3, 0.5)
 """Mean CA-CA distance in nanometers of denoised real chains; ten times off is another unit."""
@@ -32,6 +32,7 @@ def given_teacher(
     process: Gaussian,
     make: Callable[[], nn.Module],
     real: Callable[[], Batch],
+    folds: Folds | None = None,
 ) -> nn.Module | None:
     """The teacher that the settings name, frozen, or None when it is to be trained.
 
@@ -43,6 +44,7 @@ def given_teacher(
         process: of the recipe.
         make: the recipe's own teacher with fresh weights.
         real: real chains, on which a teacher from elsewhere is tried.
+        folds: what labels mean to a published checkpoint.
 
     Raises:
         FewstepError: it is absent, fits another network, or does not denoise real chains as declared.
@@ -50,7 +52,7 @@ def given_teacher(
     weights = read_weights(Path(str(source.path))) if source.kind == "checkpoint" else {}
     if is_published(weights):
         declared = Convention(output or "v", unit)
-        return _proven(lambda said: proteina_teacher(weights, said, process), declared, real())
+        return _proven(lambda said: proteina_teacher(weights, said, process, folds), declared, real())
     if output is None:
         return load_teacher(source, make)
     if source.kind != "import":

@@ -14,7 +14,9 @@ checkpoint does not say which, and both are zero here: distillation tells neithe
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -25,12 +27,12 @@ from fewstep.protocol import Denoiser
 from fewstep_protein.networks.pair import APART, BINS, GUESS_BINS, PairNet, PairSize
 from fewstep_protein.teachers.conventions import Convention
 
+LEVELS = ("C", "A", "T")
+"""Levels of CATH that the fold tables are named after."""
 SIGN = "linear_3d_embed.weight"
 """A parameter by which a published checkpoint is known."""
 OUTSIDE = ("pair_update_layers.", "pair_head_prediction.", "lora_", "nn_ag.")
 """Parts that our network does not have."""
-LEVELS = ("C", "A", "T")
-"""Levels of CATH that the fold tables are named after."""
 
 
 def is_published(weights: Mapping[str, Tensor]) -> bool:
@@ -38,23 +40,66 @@ def is_published(weights: Mapping[str, Tensor]) -> bool:
     return any(name.endswith(SIGN) for name in weights)
 
 
-def proteina_teacher(weights: Mapping[str, Tensor], convention: Convention, process: Gaussian) -> Denoiser:
+@dataclass(frozen=True)
+class Folds:
+    """Whose numbers fold labels are: ours to theirs.
+
+    Args:
+        levels: our codes at each level, such as ("1", "2"), ("1.10", ...); a label is a place in its list, from 1.
+        known: their number of a code, by level ("C", "A", "T"); a code that is not there is not told.
+    """
+
+    levels: tuple[tuple[str, ...], ...]
+    known: Mapping[str, Mapping[str, int]]
+
+    def sorted(self, table: Tensor, level: int) -> Tensor:
+        """Rows (codes + 1, C) in our order, from theirs with "not told" at 0."""
+        theirs = self.known.get(LEVELS[level], {})
+        rows = [0, *(theirs.get(code, -1) + 1 for code in self.levels[level])]
+        return table[torch.tensor(rows)]
+
+
+def read_folds(path: str | None, levels: tuple[tuple[str, ...], ...]) -> Folds:
+    """Our codes, and their numbers in a file such as Proteina's ``cath_label_mapping.pt``; without it nothing is told.
+
+    Raises:
+        FewstepError: the file is absent, or is not a mapping of levels to numbers of codes.
+    """
+    if path is None:
+        return Folds(levels, {})
+    try:
+        known = torch.load(path, map_location="cpu", weights_only=True)
+        return Folds(levels, {level: {str(c): int(n) for c, n in known[level].items()} for level in LEVELS})
+    except (OSError, pickle.UnpicklingError, RuntimeError, KeyError, TypeError, AttributeError) as error:
+        raise FewstepError(
+            f"teacher_labels = {path} cannot be read: {str(error).splitlines()[0]}",
+            "a mapping of 'C', 'A' and 'T' to mappings of codes to numbers, saved by torch.save",
+            "take cath_label_mapping.pt that belongs to the checkpoint, or leave teacher_labels out",
+        ) from error
+
+
+def proteina_teacher(
+    weights: Mapping[str, Tensor], convention: Convention, process: Gaussian, folds: Folds | None = None
+) -> Denoiser:
     """A teacher from published parameters.
 
     Raises:
         FewstepError: as :func:`pair_network`.
     """
-    net = pair_network(weights, convention, process.sigma_data)
+    net = pair_network(weights, convention, process.sigma_data, folds)
     return Denoiser(net, convention.process(process), convention.prediction)
 
 
-def pair_network(weights: Mapping[str, Tensor], convention: Convention, sigma_data: float) -> PairNet:
+def pair_network(
+    weights: Mapping[str, Tensor], convention: Convention, sigma_data: float, folds: Folds | None = None
+) -> PairNet:
     """Our pair network with these weights.
 
     Args:
         weights: by published name, with or without a prefix such as "nn.".
         convention: what the network says and in which unit; "score" does not fit into its last layer.
         sigma_data: standard deviation of the data in nanometers.
+        folds: whose numbers labels are; None = theirs, counted from 1.
 
     Raises:
         FewstepError: the network has parts that ours lacks, or lacks parts.
@@ -69,9 +114,9 @@ def pair_network(weights: Mapping[str, Tensor], convention: Convention, sigma_da
     _refuse_others(found)
     try:
         size = size_of(found)
-        labels = tuple(len(found[_table(found, level)]) - 1 for level in LEVELS)
+        mine = dict(_translated(found, size, convention, folds))
+        labels = tuple(len(mine[f"labels.{level}.weight"]) - 1 for level in range(len(LEVELS)))
         net = PairNet(size, sigma_data, labels=labels)
-        mine = dict(_translated(found, size, convention))
         net.load_state_dict({**mine, "index.weight": net.index.weight})
     except (KeyError, RuntimeError) as error:
         raise FewstepError(
@@ -117,11 +162,11 @@ def _table(found: Mapping[str, Tensor], level: str) -> str:
 
 
 def _translated(
-    found: Mapping[str, Tensor], size: PairSize, convention: Convention
+    found: Mapping[str, Tensor], size: PairSize, convention: Convention, folds: Folds | None
 ) -> Iterator[tuple[str, Tensor]]:
     """Our names and values."""
     yield from _ends(found, convention)
-    yield from _context(found, size)
+    yield from _context(found, size, folds)
     yield from _pairs(found, size)
     for number in range(size.layers):
         yield from _layer(found, number)
@@ -136,13 +181,16 @@ def _ends(found: Mapping[str, Tensor], convention: Convention) -> Iterator[tuple
     yield "place.weight", convention.raw(one, one[:, 0, 0])[0] * found["coors_3d_decoder.1.weight"]
 
 
-def _context(found: Mapping[str, Tensor], size: PairSize) -> Iterator[tuple[str, Tensor]]:
+def _context(
+    found: Mapping[str, Tensor], size: PairSize, folds: Folds | None
+) -> Iterator[tuple[str, Tensor]]:
     read = found["cond_factory.linear_out.weight"]
     tables = [found[_table(found, level)] for level in LEVELS]
-    clock, *folds = read.split([size.clock, *(table.shape[1] for table in tables)], 1)
+    clock, *maps = read.split([size.clock, *(table.shape[1] for table in tables)], 1)
     yield "clock.weight", clock
-    for level, (table, fold) in enumerate(zip(tables, folds, strict=True)):
-        yield f"labels.{level}.weight", (table @ fold.T).roll(1, 0)
+    for level, (table, read_by) in enumerate(zip(tables, maps, strict=True)):
+        told = (table @ read_by.T).roll(1, 0)
+        yield f"labels.{level}.weight", told if folds is None else folds.sorted(told, level)
     for number in (1, 2):
         yield from _feed(found, f"transition_c_{number}", f"settle.{number - 1}")
 
