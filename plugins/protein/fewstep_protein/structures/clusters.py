@@ -11,10 +11,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fewstep_protein.structures.ledger import Tell, remembered
+from fewstep_protein.structures.ledger import remembered
+
+if TYPE_CHECKING:
+    from fewstep.engine import Watch
 
 WORD = 5
 """Letters of a word of a sequence."""
@@ -108,19 +112,19 @@ def same_fold(first: Fold, second: Fold) -> bool:
 
 @dataclass(frozen=True)
 class Comparing:
-    """How folds are compared: the folds, where results are kept, by how many processes, and who hears of it."""
+    """How folds are compared: the folds, where results are kept, by how many processes, and who is told."""
 
     folds: Mapping[str, Fold]
     folder: Path
     workers: int = 1
-    tell: Tell = print
+    watch: Watch | None = None
 
     def first_neighbors(self, stage: str, asked: Mapping[str, Sequence[str]]) -> dict[str, str | None]:
         """For each asked name, the first of its listed names that has its fold, or None."""
         tasks = {f"{name} {_digest(others)}": (name, list(others)) for name, others in asked.items()}
         shared = (_share, (dict(self.folds),))
         ledger = self.folder / f"{stage}.jsonl"
-        found = remembered(tasks, _first_neighbor, ledger, self.workers, self.tell, shared)
+        found = remembered(tasks, _first_neighbor, ledger, self.workers, self.watch, shared)
         return dict(zip(asked, found.values(), strict=True))
 
 
@@ -147,23 +151,16 @@ def shuffled(names: Iterable[str]) -> list[str]:
     return sorted(names, key=lambda name: sha256(name.encode()).digest())
 
 
-def held_out(
-    candidates: Sequence[str], training: Sequence[str], number: int, comparing: Comparing, block: int = 16
-) -> list[str]:
-    """The first ``number`` candidates that have the fold of no training segment.
+def held_out(candidates: Sequence[str], training: Sequence[str], comparing: Comparing) -> list[str]:
+    """The candidates that have the fold of no training segment.
 
     Folds overlap: a training set of a thousand domains has neighbors with TM-score above 0.5 of most other domains, and
     linking all neighbors makes one cluster of most of the data. So the sides are not balanced by moving clusters about:
     training is a fair sample, common folds included, and what is held out are folds that it does not know.
     """
     small_first = sorted(training, key=lambda name: len(comparing.folds[name].trace))
-    found: list[str] = []
-    for at in range(0, len(candidates), block):
-        if len(found) >= number:
-            break
-        near = comparing.first_neighbors("held_out", dict.fromkeys(candidates[at : at + block], small_first))
-        found += [name for name, neighbor in near.items() if neighbor is None]
-    return found[:number]
+    near = comparing.first_neighbors("held_out", dict.fromkeys(candidates, small_first))
+    return [name for name, neighbor in near.items() if neighbor is None]
 
 
 def clusters(

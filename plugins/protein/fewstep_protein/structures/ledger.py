@@ -7,17 +7,19 @@ run left unfinished is ignored and written over.
 from __future__ import annotations
 
 import json
-import time
+import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from itertools import islice
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait as ready
 from pathlib import Path
-from typing import IO, Any
+from threading import Thread
+from typing import IO, TYPE_CHECKING, Any
 
-Tell = Callable[[str], None]
-"""Prints a line."""
+if TYPE_CHECKING:
+    from fewstep.engine import Watch
 
 
 def remembered(
@@ -25,7 +27,7 @@ def remembered(
     work: Callable[..., Any],
     ledger: Path,
     workers: int,
-    tell: Tell,
+    watch: Watch | None = None,
     shared: tuple[Callable[..., None], tuple[Any, ...]] | None = None,
 ) -> dict[str, Any]:
     """Results of ``work(*arguments)`` for every task, in the order of the tasks.
@@ -35,7 +37,7 @@ def remembered(
         work: a function of a module, whose result JSON can hold.
         ledger: where results are kept; its folder is made.
         workers: processes; 1 works in this one.
-        tell: hears how far it is, every few seconds, with the time that is left.
+        watch: is told how far it is.
         shared: a function and its arguments that every process calls first.
     """
     known = read_ledger(ledger)
@@ -43,7 +45,7 @@ def remembered(
     if new:
         ledger.parent.mkdir(parents=True, exist_ok=True)
         with whole_lines(ledger) as book:
-            for key, result in told(_results(new, work, workers, shared), len(new), ledger.stem, tell):
+            for key, result in _watched(_results(new, work, workers, shared), len(new), ledger.stem, watch):
                 book.write(json.dumps([key, result]) + "\n")
                 book.flush()
                 known[key] = result
@@ -68,22 +70,18 @@ def whole_lines(ledger: Path) -> Iterator[IO[str]]:
         yield book
 
 
-def told(results: Iterator[tuple[str, Any]], total: int, what: str, tell: Tell) -> Iterator[tuple[str, Any]]:
-    """The same results; says now and then how many came, at what pace, and how long the rest will take."""
-    from fewstep.runs.progress import (  # Not at import: workers need no torch.
-        QUIET_SECONDS,
-        clock_time,
-        remaining,
-    )
-
-    begun = last = time.monotonic()
+def _watched(
+    results: Iterator[tuple[str, Any]], total: int, what: str, watch: Watch | None
+) -> Iterator[tuple[str, Any]]:
+    """The same results, counted aloud."""
+    if watch is None:
+        yield from results
+        return
+    watch.stage_started(what, total, 0)
     for count, result in enumerate(results, 1):
         yield result
-        now = time.monotonic()
-        if now - last >= QUIET_SECONDS or count == total:
-            last, spent = now, max(now - begun, 1e-9)
-            left = clock_time(remaining(count, total, spent))
-            tell(f"{what}: {count}/{total}, {count / spent:.1f} per second, {left} left")
+        watch.logged(what, count, count, {})
+    watch.finished(what)
 
 
 def _results(
@@ -93,13 +91,12 @@ def _results(
     shared: tuple[Callable[..., None], tuple[Any, ...]] | None,
 ) -> Iterator[tuple[str, Any]]:
     """(key, result) as they come; few are under way at once, so that a million tasks need no memory."""
-    begin, arguments = shared or (_nothing, ())
     if workers == 1:
-        begin(*arguments)
+        _begin(*(shared or ()))
         yield from ((key, work(*given)) for key, given in tasks.items())
         return
     waiting = iter(tasks.items())
-    with ProcessPoolExecutor(workers, get_context("spawn"), begin, arguments) as pool:
+    with ProcessPoolExecutor(workers, get_context("spawn"), _begin, shared or ()) as pool:
         under_way: dict[Future[Any], str] = {}
         while True:
             for key, given in islice(waiting, 4 * workers - len(under_way)):
@@ -110,5 +107,16 @@ def _results(
                 yield under_way.pop(done), done.result()
 
 
-def _nothing() -> None:
-    """For work that shares nothing."""
+def _begin(share: Callable[..., None] | None = None, arguments: tuple[Any, ...] = ()) -> None:
+    """Take what the processes share, and end with the process that started this one, even if that one is killed."""
+    parent = parent_process()
+    if parent is not None:
+        Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+    if share is not None:
+        share(*arguments)
+
+
+def _end_with(sentinel: int) -> None:
+    """Wait until the parent is gone; an executor's worker would wait for its next task for ever."""
+    ready([sentinel])
+    os._exit(1)

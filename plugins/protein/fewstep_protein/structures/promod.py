@@ -9,13 +9,23 @@ eight bytes, one letter per residue and twelve 16-bit steps of 0.01 angstrom per
 from __future__ import annotations
 
 import struct
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from fewstep.errors import FewstepError
+from fewstep_protein.structures.reading import (
+    BREAK,
+    Reading,
+    Residue,
+    findings_of,
+    linked_runs,
+    segments_of,
+)
 
 MAGIC = 1234
 """How the file begins."""
@@ -29,25 +39,14 @@ ATOMS = 4
 """N, CA, C, O."""
 
 
-@dataclass(frozen=True)
-class Piece:
-    """An unbroken piece of a chain: backbone (N, 3, 3) as N, CA, C in angstrom."""
-
-    entry: str
-    chain: str
-    first: int
-    sequence: str
-    backbone: np.ndarray
-
-
 def is_database(path: Path) -> bool:
     """Whether a file begins like one."""
     with path.open("rb") as handle:
         return path.suffix == ".dat" and handle.read(4) == struct.pack("<I", MAGIC)
 
 
-def read_database(path: Path) -> Iterator[Piece]:
-    """All pieces, in the order of the file.
+def read_database(path: Path, shortest: int) -> Iterator[Reading]:
+    """What every chain gave, in the order of the file; its pieces are cut like chains of files.
 
     Raises:
         FewstepError: the file does not have the layout that this module reads.
@@ -55,7 +54,7 @@ def read_database(path: Path) -> Iterator[Piece]:
     raw = path.read_bytes()
     try:
         rows, end = _table(raw)
-        total = rows[-1][2] + rows[-1][3]
+        total = rows[-1].place + rows[-1].size
         letters = _counted(raw, end, total)
         places = _counted(raw, letters + total, total)
         steps = np.frombuffer(raw, "<u2", total * ATOMS * 3, places).reshape(total, ATOMS, 3)
@@ -65,14 +64,33 @@ def read_database(path: Path) -> Iterator[Piece]:
             "structure_db.dat of promod3-data 3.2.1",
             "install that version, or leave the file out",
         ) from error
-    for entry, chain, at, size, first in rows:
-        sequence = raw[letters + at : letters + at + size].decode("ascii")
-        yield Piece(entry.lower(), chain, first, sequence, steps[at : at + size, :3].astype(np.float64) * STEP)
+    for (entry, chain), group in groupby(rows, lambda row: (row.entry, row.chain)):
+        counted: Counter[str] = Counter()
+        runs: list[list[Residue]] = []
+        for row in group:
+            here = slice(row.place, row.place + row.size)
+            sequence = raw[letters + here.start : letters + here.stop].decode("ascii")
+            backbone = steps[here, :3].astype(np.float64) * STEP
+            numbers = range(row.first, row.first + row.size)
+            counted[BREAK] += bool(runs)
+            runs += linked_runs(list(map(Residue, sequence, map(str, numbers), backbone)), counted)
+        segments = segments_of(chain, runs, shortest, counted)
+        yield Reading(entry.lower(), segments=segments, findings=findings_of(chain, counted))
 
 
-def _table(raw: bytes) -> tuple[list[tuple[str, str, int, int, int]], int]:
-    """(entry, chain, place, size, first residue) of every piece, and where the table ends."""
-    rows: list[tuple[str, str, int, int, int]] = []
+class Row(NamedTuple):
+    """A piece: entry, chain, place of its first residue among all, residues, and the first one's number."""
+
+    entry: str
+    chain: str
+    place: int
+    size: int
+    first: int
+
+
+def _table(raw: bytes) -> tuple[list[Row], int]:
+    """Every piece, and where the table ends."""
+    rows: list[Row] = []
     at, expected = TABLE, 0
     while struct.unpack_from("<I", raw, at)[0] == 4:
         entry, after = _text(raw, at)
@@ -80,7 +98,7 @@ def _table(raw: bytes) -> tuple[list[tuple[str, str, int, int, int]], int]:
         place, size, first, *_ = ROW.unpack_from(raw, after)
         if place != expected:
             raise ValueError(f"piece {len(rows)} begins at residue {place}, not {expected}")
-        rows.append((entry, chain, place, size, first))
+        rows.append(Row(entry, chain, place, size, first))
         at, expected = after + ROW.size, place + size
     return rows, at
 
