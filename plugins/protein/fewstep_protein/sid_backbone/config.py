@@ -17,7 +17,7 @@ class BackboneConfig(RecipeConfig):
     """Few-step CA backbones by score identity distillation."""
 
     objective: AnyObjective = setting(
-        SiDConfig(alpha=1.0, times=TimesConfig(low=0.1, high=0.99), share_rollout=True, critic_updates=2),
+        SiDConfig(alpha=1.0, times=TimesConfig(low=0.2, high=0.995), share_rollout=True, critic_updates=2),
         "how the student learns",
         paper="Zhou et al. 2024; Xie et al. 2025 (distilled Proteina)",
     )
@@ -57,6 +57,14 @@ class BackboneConfig(RecipeConfig):
         ge=2,
         le=1000,
         paper="Geffner et al. 2025",
+    )
+    teacher_solver: Literal["sde", "ode", "proteina"] = setting(
+        "sde",
+        "sde: reverse diffusion, exact while the estimate stands still; ode: the flow; proteina: its Euler-Maruyama "
+        "scheme, whose last noises stretch bonds unless gamma is well below 1",
+    )
+    teacher_gamma: float = setting(
+        0.45, "variance of the noise (proteina)", gt=0, le=1, paper="Geffner et al. 2025: 0.35 to 0.45"
     )
     autoguidance: float = setting(
         0.0,

@@ -35,6 +35,7 @@ from fewstep.protocol import (
     Plan,
     Product,
     Ramp,
+    Sampler,
     Shelf,
     Site,
     Source,
@@ -42,6 +43,7 @@ from fewstep.protocol import (
 )
 from fewstep.samplers import (
     FewStep,
+    Sde,
     ddim,
     is_flow_map,
     solver_sampler,
@@ -57,6 +59,7 @@ from fewstep_protein.sampling.roll import roll_sampler, roll_times, undistilled
 from fewstep_protein.sampling.sde import FlowSde, log_grid
 from fewstep_protein.sid_backbone.conditioning import PartlyTold, Until, asked_for, unlabelled
 from fewstep_protein.sid_backbone.config import BackboneConfig
+from fewstep_protein.sid_backbone.parity import to_teacher
 from fewstep_protein.sid_backbone.restarts import Renewed, WarmRestarts
 from fewstep_protein.structures import files
 from fewstep_protein.structures.segments import split, vocabulary
@@ -229,9 +232,10 @@ def _requests(config: BackboneConfig, reads: frozenset[str]) -> Source:
 def product(config: BackboneConfig) -> Product:
     """Student against teacher, and the teacher at the student's number of calls in two ways as controls."""
     student = roll_sampler("student", config.finest)
-    teacher = solver_sampler("teacher", FlowSde(), config.teacher_steps - 1, log_grid)
+    teacher = many_steps(config)
     ode = solver_sampler("teacher", ddim, max(1, config.steps - 1))
-    metrics = backbone_metrics()
+    measured = backbone_metrics()
+    metrics = (*measured, *to_teacher(measured))
     return Product(
         student="student",
         contenders={
@@ -252,6 +256,14 @@ def product(config: BackboneConfig) -> Product:
         samples=config.samples,
         campaign=backbone_campaign(config.teacher.path or config.teacher.target or "trained in this run"),
     )
+
+
+def many_steps(config: BackboneConfig) -> Sampler:
+    """The teacher as it is meant to be used."""
+    steps = config.teacher_steps - 1
+    if config.teacher_solver == "proteina":
+        return solver_sampler("teacher", FlowSde(config.teacher_gamma), steps, log_grid)
+    return solver_sampler("teacher", ddim if config.teacher_solver == "ode" else Sde(), steps)
 
 
 def evaluation(config: BackboneConfig, number: int, key: Key) -> Batch:
