@@ -100,6 +100,13 @@ def test_real_bonds_are_valid_and_shrunken_ones_are_not(real: Batch) -> None:
     assert measure("valid_bonds", 0.9 * real.x, real).value < 0.05
 
 
+def test_one_broken_bond_spoils_one_chain(real: Batch) -> None:
+    x = real.x.clone()
+    x[0, :1] += 0.1
+    assert measure("valid_chains", real.x, real).value == 1
+    assert measure("valid_chains", x, real).value == pytest.approx(23 / 24)
+
+
 def test_a_mirror_image_is_told_by_handedness_and_by_the_dihedrals(real: Batch) -> None:
     mirrored = real.x * torch.tensor([1.0, 1.0, -1.0])
     hands = [measure(name, real.x, real).value for name in ("right_handed", "right_handed_helix")]

@@ -19,6 +19,7 @@ def metrics() -> tuple[Metric, ...]:
         Metric(
             "valid_bonds", "higher", of_batch(valid), "", "share of CA-CA distances in 3.6 to 4.0 angstrom"
         ),
+        Metric("valid_chains", "higher", of_batch(whole), "", "share of chains all of whose bonds are valid"),
         Metric("bond_distance", "lower", of_batch(distance), "angstrom", "W1 to real CA-CA distances"),
         Metric(
             "bond_mean_error", "lower", of_batch(mean_error), "angstrom", "|mean CA-CA distance - real mean|"
@@ -36,6 +37,11 @@ def metrics() -> tuple[Metric, ...]:
 def valid(made: Ensemble, real: Ensemble, key: Key) -> Score:
     """Mean over chains of the share of valid bonds."""
     return bootstrap(made.columns["valid_bonds"], key)
+
+
+def whole(made: Ensemble, real: Ensemble, key: Key) -> Score:
+    """Share of chains without a broken bond: one in sixty spoils a design, and hardly shows among bonds."""
+    return bootstrap((made.columns["valid_bonds"] == 1).double(), key)
 
 
 def distance(made: Ensemble, real: Ensemble, key: Key) -> Score:
