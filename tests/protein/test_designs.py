@@ -23,8 +23,9 @@ from fewstep.runs.setup import prepare
 from fewstep_protein.designs import table
 from fewstep_protein.designs.campaign import backbone_campaign
 from fewstep_protein.designs.filters import BOUNDS, Filters, failures
-from fewstep_protein.designs.request import PAIRS, BackboneRequest, options, portion, request
+from fewstep_protein.designs.request import PAIRS, BackboneRequest, options, portion, request, sequence_scores
 from fewstep_protein.structures import files, segments, sources
+from fewstep_protein.structures.segments import vocabulary
 
 SIZES = [f"network.{name}" for name in ("width=16", "rounds=1", "layers=1", "heads=2")]
 
@@ -80,6 +81,41 @@ def test_a_request_carries_the_noise_scale_and_its_lengths_depend_on_the_key_alo
     assert one == same
     assert one != other
     assert request(asked, 2, Key(0)).extra["noise_scale"] == 0.6
+
+
+def test_a_cath_code_becomes_labels_for_every_chain_and_none_is_told_unless_asked() -> None:
+    asked = request(BackboneRequest(length="30", cath="1"), 3, Key(0))
+    assert asked.cond.data["cath"].tolist() == [list(vocabulary().indices("1"))] * 3
+    assert request(BackboneRequest(length="30"), 3, Key(0)).cond.data is None
+
+
+@pytest.mark.parametrize("code", ["alpha", "9", "1..2"])
+def test_a_cath_code_that_nobody_knows_is_refused(code: str) -> None:
+    with pytest.raises(ValidationError, match="cath"):
+        BackboneRequest(cath=code)
+
+
+def test_scores_of_sequences_without_weights_are_refused_before_anything_is_drawn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def absent() -> None:
+        raise FewstepError("there are no weights", "", "install them")
+
+    monkeypatch.setattr("fewstep_protein.designs.request.column", absent)
+    sequence_scores.cache_clear()
+    with pytest.raises(ValidationError, match="there are no weights; install them"):
+        BackboneRequest(max_mpnn_nll=2.0)
+
+
+def test_scores_of_sequences_are_a_column_that_a_filter_reads(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = {"mpnn_nll": torch.arange(4).double()}
+    monkeypatch.setattr("fewstep_protein.designs.request.column", lambda: lambda chains: scores)
+    sequence_scores.cache_clear()
+    run.campaign(3, tmp_path, length="20", max_mpnn_nll=1.5)
+    assert [row["reason"] for row in rows(tmp_path)] == ["", "", "mpnn_nll 2 > 1.5"]
+    sequence_scores.cache_clear()
 
 
 @pytest.mark.parametrize("length", ["6", "40", "60-120", "512"])
@@ -156,11 +192,11 @@ def test_a_design_passes_within_its_bounds_and_says_why_it_does_not(
 
 def test_every_design_gets_a_row_and_only_those_that_pass_get_files(run: Run, tmp_path: Path) -> None:
     folder = tmp_path / "designs"
-    done = run.campaign(24, folder, length="30-50", min_valid=0.9, max_clashes=0.05)
+    done = run.campaign(16, folder, length="30-50", min_valid=0.9, max_clashes=0.05)
     found = rows(folder)
     passed = [row for row in found if row["passed"] == "1"]
-    assert [row["index"] for row in found] == [str(i) for i in range(24)]
-    assert [int(row["index"]) for row in passed] == [i for i in range(24) if i % 4 != 3]
+    assert [row["index"] for row in found] == [str(i) for i in range(16)]
+    assert [int(row["index"]) for row in passed] == [i for i in range(16) if i % 4 != 3]
     assert all(row["reason"].startswith("exploded") for row in found[7::8])
     assert all(row["reason"].startswith("valid_bonds 0.") for row in found[3::8])
     written = {file for row in passed for file in row["files"].split()}
@@ -209,17 +245,17 @@ class KilledError(Exception):
 
 
 def test_a_campaign_that_was_killed_goes_on_and_ends_in_the_same_bytes(run: Run, tmp_path: Path) -> None:
-    ours = replace(backbone_campaign("exact"), portion=lambda asked, number: 8)
+    ours = replace(backbone_campaign("exact"), portion=lambda asked, number: 4)
 
     def cut(asked: Any, drawn: Drawn, folder: Path, first: int, about: Mapping[str, Any]) -> Any:
         written = ours.write(asked, drawn, folder, first, about)
-        if first == 16:
+        if first == 8:
             raise KilledError
         return written
 
     def draw(folder: Path, write: Callable[..., Any]) -> None:
         run.plan = replace(run.plan, product=replace(run.product, campaign=replace(ours, write=write)))
-        run.campaign(24, folder, length="20-40", min_valid=0.9, ensemble=True)
+        run.campaign(12, folder, length="20-30", min_valid=0.9, ensemble=True)
 
     draw(tmp_path / "whole", ours.write)
     with pytest.raises(KilledError):

@@ -14,7 +14,7 @@ from torch import Tensor
 from fewstep.errors import FewstepError
 from fewstep.protocol import Campaign, Drawn
 from fewstep_protein.designs.filters import failures
-from fewstep_protein.designs.request import BackboneRequest, portion
+from fewstep_protein.designs.request import BackboneRequest, portion, sequence_scores
 from fewstep_protein.designs.table import write_table
 from fewstep_protein.metrics.chains import describe_all
 from fewstep_protein.metrics.secondary import secondary_structure
@@ -50,8 +50,10 @@ def _write(
 ) -> list[dict[str, Any]]:
     """A record for each chain; files of those that pass, or of all."""
     chains = real_chains(drawn.x, drawn.batch.mask)
-    columns = {name: values for measure in measures for name, values in measure(chains).items()}
+    asked = (*measures, sequence_scores()) if options.scored else measures
+    columns = {name: values for measure in asked for name, values in measure(chains).items()}
     origin = {**{name: about[name] for name in TOLD}, "teacher": teacher, "noise_scale": options.noise_scale}
+    origin |= {"cath": options.cath} if options.cath else {}
     records = []
     for i, (chain, codes) in enumerate(zip(chains, secondary_structure(chains), strict=True)):
         name, structure = f"design_{first + i:06d}", letters(codes)

@@ -28,6 +28,7 @@ BOUNDS = {
     "max_strand": Bound("strand", "most"),
     "max_rg_ratio": Bound("rg_ratio", "most"),
     "min_contact_order": Bound("contact_order", "least"),
+    "max_mpnn_nll": Bound("mpnn_nll", "most"),
 }
 
 
@@ -48,6 +49,9 @@ class Filters(Settings):
     )
     min_contact_order: float | None = setting(
         None, "least mean separation of contacts over the length", ge=0, le=1
+    )
+    max_mpnn_nll: float | None = setting(
+        None, "most nats per residue that ProteinMPNN gives a sequence of its own; needs its weights", gt=0
     )
 
     @model_validator(mode="after")

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from functools import lru_cache
+from typing import Any, Self
 
 import torch
-from pydantic import Field, create_model, field_validator
+from pydantic import Field, create_model, field_validator, model_validator
+from torch import Tensor
 
 from fewstep.config import setting
+from fewstep.errors import FewstepError
 from fewstep.protocol import Batch, Key
 from fewstep_protein.designs.filters import Filters
+from fewstep_protein.folding.scores import column
 from fewstep_protein.structures.files import KINDS
+from fewstep_protein.structures.labels import LEVELS
+from fewstep_protein.structures.segments import vocabulary
 from fewstep_protein.structures.sources import SHORTEST_CHAIN, blank, in_turn
 
 LONGEST_CHAIN = 512
@@ -36,6 +44,12 @@ class BackboneRequest(Filters):
         gt=0,
         le=2,
         paper="Xie et al. 2025; on Gaussian data the same as a teacher's gamma of its square",
+    )
+    cath: str = setting(
+        "", "CATH code such as 1, 3.40 or 3.40.x; none is asked for by default", paper="Orengo et al. 1997"
+    )
+    mpnn_nll: bool = setting(
+        False, "also measure what ProteinMPNN thinks of sequences of its own; a tenth of a second a design"
     )
     files: str = setting(",".join(KINDS), f"kinds of files, from {', '.join(KINDS)}")
     all_files: bool = setting(False, "write files of designs that do not pass, too")
@@ -66,10 +80,49 @@ class BackboneRequest(Filters):
             raise ValueError(f"files are some of {', '.join(KINDS)}; not {', '.join(unknown) or 'nothing'}")
         return ",".join(dict.fromkeys(names))
 
+    @field_validator("cath")
+    @classmethod
+    def _in_vocabulary(cls, given: str) -> str:
+        with _refused():
+            vocabulary().indices(given)
+        return given
+
+    @model_validator(mode="after")
+    def _weights(self) -> Self:
+        """Missing weights are told before anything is drawn."""
+        if self.scored:
+            with _refused():
+                sequence_scores()
+        return self
+
+    @property
+    def scored(self) -> bool:
+        """Whether sequences are asked about."""
+        return self.mpnn_nll or self.max_mpnn_nll is not None
+
     @property
     def kinds(self) -> list[str]:
         """Kinds of files to write."""
         return self.files.split(",")
+
+
+@lru_cache(maxsize=1)
+def sequence_scores() -> Callable[[Sequence[Tensor]], Mapping[str, Tensor]]:
+    """The column ``mpnn_nll``, its weights read once.
+
+    Raises:
+        FewstepError: there are none.
+    """
+    return column()
+
+
+@contextmanager
+def _refused() -> Iterator[None]:
+    """An error for people as one of the settings, so that it is told with all others."""
+    try:
+        yield
+    except FewstepError as error:
+        raise ValueError(f"{error.what}; {error.todo or error.expected}") from error
 
 
 def options(shortest: int, longest: int) -> type[BackboneRequest]:
@@ -113,13 +166,18 @@ def _is_length(pieces: list[str]) -> bool:
 
 
 def request(asked: BackboneRequest, number: int, key: Key) -> Batch:
-    """A request for chains of the asked lengths, at the asked noise scale."""
+    """A request for chains of the asked lengths and labels, at the asked noise scale."""
     lengths = read_lengths(asked.length)
     if isinstance(lengths, range):
         drawn = key.at("lengths").integers((number,), len(lengths)) + lengths.start
     else:
         drawn = in_turn(lengths, number)
-    return replace(blank(torch.as_tensor(drawn)), extra={"noise_scale": asked.noise_scale})
+    batch = blank(torch.as_tensor(drawn))
+    cond = batch.cond
+    if asked.cath:
+        labels = torch.tensor(vocabulary().indices(asked.cath)).expand(number, LEVELS)
+        cond = replace(cond, data={"cath": labels})
+    return replace(batch, cond=cond, extra={"noise_scale": asked.noise_scale})
 
 
 def portion(asked: BackboneRequest, number: int) -> int:

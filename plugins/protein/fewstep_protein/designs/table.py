@@ -32,6 +32,7 @@ HEADS = {
     "bond_std": ("bond spread", "standard deviation of the CA-CA distance in angstrom"),
     "contact_order": ("contact order", "mean separation of contacts within 8 angstrom, over the length"),
     "longest_contact": ("longest contact", "largest separation of a contact, over the length"),
+    "mpnn_nll": ("MPNN nats", "ProteinMPNN's nats per residue for a sequence of its own; not designability"),
     "exploded": ("exploded", "1 if not finite or wider than 200 angstrom"),
 }
 """Column -> its heading, and what it says."""
