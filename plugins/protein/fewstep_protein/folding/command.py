@@ -81,10 +81,9 @@ def summary(designs: Any, found: Any) -> dict[str, Score]:
 
     from fewstep.runs import bootstrap
     from fewstep_protein.folding.mpnn import FIRST
-    from fewstep_protein.folding.scores import MPNN_NLL
 
     nll = torch.tensor([[each["nll"] for each in made] for made in designs], dtype=torch.float64)
-    return {MPNN_NLL: bootstrap(nll.mean(1), FIRST.at(MPNN_NLL)), **(found.scores() if found else {})}
+    return {"nll": bootstrap(nll.mean(1), FIRST.at("nll")), **(found.scores() if found else {})}
 
 
 def _print(

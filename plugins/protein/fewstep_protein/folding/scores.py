@@ -1,8 +1,9 @@
-"""How well a backbone is told by its own sequence: ``mpnn_nll``, as a metric and as a column of a table.
+"""How sure ProteinMPNN is of a sequence for a backbone: ``mpnn_nll``, as a metric and as a column of a table.
 
-It is the mean negative log-likelihood per residue that ProteinMPNN gives a sequence that it made itself for a
-backbone. It tells real backbones from broken ones. It is not designability, which needs a predictor, and backbones
-that are all helix score lowest of all: read it beside diversity and secondary structure.
+It is the mean negative log-likelihood per residue of a sequence that the network itself drew for the backbone, at
+temperature one: an estimate of the entropy of its belief. It tells backbones with real local geometry (2.2 nats) from
+broken ones (2.8); it is not designability, which needs a predictor. At the temperature 0.1 of designs it would not
+even do that: on coordinates that say nothing the network repeats a few letters, and is sure of them.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from fewstep_protein.structures.files import real_chains
 
 GUESS = math.log(20)
 """Nats per residue of a guess among twenty: what a chain gets that the network cannot read."""
-TEMPERATURE = 0.1
+TEMPERATURE = 1.0
+"""At which the sequences are drawn."""
 MPNN_NLL = "mpnn_nll"
 
 

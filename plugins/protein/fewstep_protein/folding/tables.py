@@ -58,7 +58,7 @@ def backbone_rows(
     for i, (one, made) in enumerate(zip(backbones, designs, strict=True)):
         nll = [each["nll"] for each in made]
         best = min(range(len(made)), key=lambda j: nll[j])
-        row = {"backbone": one.name, "length": len(one.chain), "mpnn_nll": sum(nll) / len(nll)}
+        row = {"backbone": one.name, "length": len(one.chain), "nll": sum(nll) / len(nll)}
         if found is not None:
             best = int(found.rmsd[i].argmin())
             row |= {
@@ -67,7 +67,7 @@ def backbone_rows(
                 "plddt": float(found.plddt[i, best]),
             }
         rows.append({**row, "best": best, "sequence": made[best]["sequence"], "file": str(one.file)})
-    return sorted(rows, key=lambda row: row.get("scrmsd", row["mpnn_nll"]))
+    return sorted(rows, key=lambda row: row.get("scrmsd", row["nll"]))
 
 
 def fasta(rows: Sequence[Mapping[str, Any]], asked: Asked) -> str:
