@@ -12,7 +12,7 @@ import torch
 from pydantic import Field, create_model, field_validator, model_validator
 from torch import Tensor
 
-from fewstep.config import setting
+from fewstep.config import Settings, setting
 from fewstep.errors import FewstepError
 from fewstep.protocol import Batch, Key
 from fewstep_protein.designs.filters import Filters
@@ -30,8 +30,8 @@ MOST_CHAINS = 256
 """Chains of one portion: what a kill may cost, and how often progress is told."""
 
 
-class BackboneRequest(Filters):
-    """Lengths, temperature, files, and what a design must be like."""
+class Wanted(Settings):
+    """What is drawn, and what is written of it."""
 
     length: str = setting(
         "32",
@@ -87,6 +87,15 @@ class BackboneRequest(Filters):
             vocabulary().indices(given)
         return given
 
+    @property
+    def kinds(self) -> list[str]:
+        """Kinds of files to write."""
+        return self.files.split(",")
+
+
+class BackboneRequest(Filters, Wanted):
+    """What ``fewstep sample`` may be asked for: chains, and what they must be like to get files."""
+
     @model_validator(mode="after")
     def _weights(self) -> Self:
         """Missing weights are told before anything is drawn."""
@@ -99,11 +108,6 @@ class BackboneRequest(Filters):
     def scored(self) -> bool:
         """Whether sequences are asked about."""
         return self.mpnn_nll or self.max_mpnn_nll is not None
-
-    @property
-    def kinds(self) -> list[str]:
-        """Kinds of files to write."""
-        return self.files.split(",")
 
 
 @lru_cache(maxsize=1)
