@@ -42,7 +42,7 @@ def test_a_backbone_student_calls_its_network_once_per_step(tmp_path: Path) -> N
     plan, site = tiny(tmp_path)
     found = evaluate(plan.product, execute(plan, site), Key(1))
     calls = {row.contender: row.evaluations for row in found.rows}
-    asked = {"asked_alpha": 2, "asked_beta": 2}
+    asked = {"asked_alpha": 2, "asked_beta": 2, "teacher_one_call": 1}
     assert calls == {"student": 2, "teacher": 3, "teacher_fewstep": 2, "teacher_ode": 2, **asked}
 
 

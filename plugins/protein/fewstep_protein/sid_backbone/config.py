@@ -79,7 +79,7 @@ class BackboneConfig(RecipeConfig):
     )
     updates: int = setting(250, "updates of the student", unit="updates", ge=1)
     batch: int = setting(16, "chains per update of the student", unit="chains", ge=1)
-    rate: float = setting(2e-4, "learning rate of the student", gt=0)
+    rate: float = setting(5e-4, "learning rate of the student", gt=0)
     fake_rate: float = setting(
         1e-3, "learning rate of the fake; a fake that lags lets the student swell", gt=0
     )
@@ -100,7 +100,7 @@ class BackboneConfig(RecipeConfig):
     curves: bool = setting(
         True, "also draw with other numbers of calls and noise scales, for the report's curves"
     )
-    samples: int = setting(128, "chains drawn for the evaluation", unit="chains", ge=2)
+    samples: int = setting(64, "chains drawn for the evaluation", unit="chains", ge=2)
 
     @model_validator(mode="after")
     def _lengths(self) -> Self:

@@ -46,6 +46,7 @@ from fewstep.samplers import (
     Sde,
     ddim,
     is_flow_map,
+    one_call_sampler,
     solver_sampler,
     student_for,
 )
@@ -243,6 +244,7 @@ def product(config: BackboneConfig) -> Product:
             "teacher": teacher,
             "teacher_fewstep": undistilled("teacher", config.steps, config.finest),
             "teacher_ode": ode,
+            "teacher_one_call": one_call_sampler("teacher"),
             "asked_alpha": asked_for(student, vocabulary().indices("1")),
             "asked_beta": asked_for(student, vocabulary().indices("2")),
         },

@@ -5,11 +5,11 @@ from __future__ import annotations
 from fewstep.plugins import Gate, RecipeSpec
 
 SID = "Zhou et al.: Score identity distillation, 2024, arXiv:2404.04057"
-CLASHES = "students gave 0.04 to 0.09, the teacher in as few calls 0.7 to 2.0"
-BONDS = (
-    "three seeds of smoke: students 0.27 to 0.35, the teacher in as few calls 0.01 to 0.16; "
-    "default, two seeds: 0.50 and 0.54 against at most 0.35"
-)
+WHOLE = "a roll of the undistilled teacher has valid bonds too, but its chains are balls: its control is their size"
+SIZE = "undistilled rolls collapse to balls"
+NEAR = "what distillation can be held to: the teacher's own chains at 400 calls"
+HAND = "the estimate of one call is an average of left and right"
+ASKED = "the same student, asked for the other class"
 
 RECIPE = RecipeSpec(
     name="protein/sid-backbone",
@@ -81,17 +81,42 @@ RECIPE = RecipeSpec(
         },
     },
     gates=(
-        Gate(metric="clashes", control="teacher_fewstep", at_most=0.3, why=CLASHES),
-        Gate(metric="clashes", control="teacher_ode", at_most=0.3, why=CLASHES),
         Gate(
-            metric="valid_bonds",
-            control="teacher_fewstep",
-            at_least=0.42,
-            profiles=("default",),
-            why=BONDS,
+            metric="valid_chains",
+            control="teacher_ode",
+            at_least=0.9,
+            profiles=("default", "eight"),
+            why=WHOLE,
         ),
-        Gate(metric="valid_bonds", control="teacher_ode", at_least=0.42, profiles=("default",), why=BONDS),
-        Gate(metric="valid_bonds", control="teacher_fewstep", at_least=0.2, profiles=("smoke",), why=BONDS),
-        Gate(metric="valid_bonds", control="teacher_ode", at_least=0.2, profiles=("smoke",), why=BONDS),
+        Gate(
+            metric="rg_distance",
+            control="teacher_fewstep",
+            at_most=1.6,
+            profiles=("default", "eight"),
+            why=SIZE,
+        ),
+        Gate(
+            metric="rg_to_teacher",
+            control="teacher_fewstep",
+            at_most=1.2,
+            profiles=("default", "eight"),
+            why=NEAR,
+        ),
+        Gate(
+            metric="right_handed",
+            control="teacher_one_call",
+            at_least=0.9,
+            profiles=("default", "eight"),
+            why=HAND,
+        ),
+        Gate(
+            metric="helix",
+            of="asked_alpha",
+            control="asked_beta",
+            at_least=0.4,
+            profiles=("default", "eight"),
+            why=ASKED,
+        ),
+        Gate(metric="rg_distance", control="teacher_fewstep", at_most=1.0, profiles=("smoke",), why=SIZE),
     ),
 )
