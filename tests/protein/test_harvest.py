@@ -1,0 +1,293 @@
+"""Harvests: what is found, chosen, split, written, refused; what is not done twice."""
+
+from __future__ import annotations
+
+import csv
+import struct
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import gemmi
+import numpy as np
+import pytest
+
+from fewstep.errors import FewstepError
+from fewstep_protein.structures import clusters, segments
+from fewstep_protein.structures.harvest import Account, Asked, Keep, Record, choose, harvest
+from fewstep_protein.structures.ledger import read_ledger, remembered, whole_lines
+from fewstep_protein.structures.origins import origins
+from fewstep_protein.structures.promod import read_database
+from fewstep_protein.structures.segments import Structure
+
+LETTERS = "ACDEFGHIKLMNPQRSTVWY"
+
+
+def written(folder: Path, structure: Structure, name: str) -> Path:
+    """A PDB file of a shipped segment."""
+    path = folder / f"{name}.pdb"
+    lines, serial = [], 0
+    for i, places in enumerate(structure.backbone.double().numpy() * 10):
+        for atom, (x, y, z) in zip(("N", "CA", "C"), places, strict=True):
+            serial += 1
+            residue = THREE[structure.sequence[i]]
+            lines.append(
+                f"ATOM  {serial:5d}  {atom:<3s} {residue} A{i + 1:4d}    {x:8.3f}{y:8.3f}{z:8.3f}  1.00  0.00"
+                f"          {atom[0]:>2s}"
+            )
+    path.write_text("\n".join([*lines, "END", ""]))
+    return path
+
+
+THREE = {letter: gemmi.expand_one_letter(letter, gemmi.ResidueKind.AA) for letter in LETTERS}
+
+
+@pytest.fixture(scope="module")
+def real() -> list[Structure]:
+    """Eight short real chains."""
+    return sorted(segments.split(held_out=False), key=lambda s: len(s.sequence))[:8]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, real: list[Structure]) -> Path:
+    """A folder of PDB files named 1aaa.pdb, 1aab.pdb, ..."""
+    place = tmp_path / "mine"
+    place.mkdir()
+    for i, structure in enumerate(real):
+        written(place, structure, f"1aa{'abcdefgh'[i]}")
+    return place
+
+
+def test_a_folder_becomes_one_file_that_gives_its_chains_back(folder: Path, real: list[Structure]) -> None:
+    out = folder.parent / "mine.npz"
+    found, account = harvest(Asked([str(folder)], share=0.0), out)
+    loaded = {s.name: s for s in segments.load(str(out))}
+    assert len(found) == len(loaded) == account.files == 8
+    for i, structure in enumerate(real):
+        same = loaded[f"1aa{'abcdefgh'[i]}_A_1"]
+        assert same.sequence == structure.sequence
+        assert (
+            float((same.backbone - structure.backbone).abs().max()) < 1.1e-3
+        )  # two roundings of 0.01 angstrom
+        assert same.cath == structure.cath
+    rows = list(csv.DictReader(out.with_suffix(".csv").read_text().splitlines()))
+    assert [f"{row['pdb']}_{row['chain']}_{row['first_residue']}" for row in rows] == [s.name for s in found]
+
+
+def test_the_file_does_not_depend_on_processes_or_on_what_was_kept(folder: Path) -> None:
+    contents = []
+    for name, workers in (("one.npz", 1), ("two.npz", 2), ("one.npz", 1)):
+        out = folder.parent / name
+        harvest(Asked([str(folder)], share=0.25, workers=workers), out)
+        contents.append(out.read_bytes())
+    assert contents[0] == contents[1] == contents[2]
+
+
+def test_no_pair_across_the_sides_has_one_fold(folder: Path) -> None:
+    found, account = harvest(Asked([str(folder)], share=0.5), folder.parent / "mine.npz")
+    sides = [[s for s in found if s.held_out == side] for side in (False, True)]
+    left = sum(count for what, count, _ in account.table() if "held out" in what)
+    assert len(sides[0]) == 4
+    assert len(sides[1]) + left == 4
+    for mine in sides[1]:
+        for other in sides[0]:
+            assert clusters.tm_score(*(s.coordinates.double().numpy() * 10 for s in (mine, other))) <= 0.5
+
+
+def test_what_is_not_used_is_counted_with_its_reason(folder: Path, real: list[Structure]) -> None:
+    (folder / "broken.cif").write_text("data_x\nloop_\n_atom_site.id\n_atom_site.Cart_x\n1 2 3")
+    written(folder, real[0], "1aaz")
+    _, account = harvest(Asked([str(folder)], share=0.0), folder.parent / "mine.npz")
+    table = {what: count for what, count, _ in account.table()}
+    assert table["cannot be read"] == 1
+    assert table["shares more than 40% of its 5-mers with a longer segment"] == 1
+    rows = list(csv.DictReader((folder.parent / "refused.csv").read_text().splitlines()))
+    assert {(row["file"], row["outcome"]) for row in rows} == {
+        ("mine/broken.cif", "refused"),
+        ("mine/1aaz.pdb", "not used"),
+    }
+
+
+def test_nothing_that_can_be_used_is_an_error_that_says_why(tmp_path: Path) -> None:
+    (tmp_path / "empty.pdb").write_text("END\n")
+    with pytest.raises(FewstepError, match="gave no segment") as caught:
+        harvest(Asked([str(tmp_path)]), tmp_path / "out.npz")
+    assert "no atom of a protein" in str(caught.value)
+    assert not (tmp_path / "out.npz").exists()
+
+
+def record(name: str, length: int, whole: bool = True, cut: bool = False) -> Record:
+    """A record with a random sequence."""
+    letters = np.random.default_rng([length, *name.encode()]).choice(list(LETTERS), length)
+    backbone = np.zeros((length, 3, 3))
+    return Record(name, "A", "1", "".join(letters), backbone, whole, cut, "", 0.0, "somewhere", f"{name}.pdb")
+
+
+def test_only_so_many_of_each_range_of_lengths_are_kept() -> None:
+    many = [record(f"1a{i:02d}", 30 + i) for i in range(40)]
+    chosen = choose(many, Asked([], keep=[Keep(30, 49, 5), Keep(60, 69, 3)]), account := Account())
+    lengths = sorted(len(r.sequence) for r in chosen.values())
+    assert len(lengths) == 8
+    assert sum(30 <= n <= 49 for n in lengths) == 5
+    assert sum(60 <= n <= 69 for n in lengths) == 3
+    assert sum(count for _, count, _ in account.table()) == 32
+
+
+def test_whole_leaves_out_chains_that_are_cut_or_lack_atoms() -> None:
+    some = [record("1aaa", 30), record("1aab", 31, whole=False), record("1aac", 32, cut=True)]
+    assert list(choose(some, Asked([], whole=True), Account())) == ["1aaa_A_1"]
+    assert len(choose(some, Asked([]), Account())) == 3
+
+
+@pytest.mark.parametrize("text", ["50-128", "a-b:3", "128-50:3", "50-128:0", "50:128:3"])
+def test_a_range_that_makes_no_sense_is_refused(text: str) -> None:
+    with pytest.raises(FewstepError, match="for instance --keep 50-128:1000"):
+        Keep.parse(text)
+
+
+def test_archives_are_read_without_installing_and_cannot_write_elsewhere(
+    folder: Path, tmp_path: Path
+) -> None:
+    with tarfile.open(tmp_path / "some-1.0.tar.gz", "w:gz") as tarred:
+        tarred.add(folder / "1aaa.pdb", "some-1.0/tests/1aaa.pdb")
+        tarred.add(folder / "1aab.pdb", "../../outside.pdb")
+    with zipfile.ZipFile(tmp_path / "other.whl", "w") as zipped:
+        zipped.write(folder / "1aac.pdb", "other/1aac.pdb")
+        zipped.writestr("other/code.py", "raise SystemExit")
+    found = origins(map(str, (tmp_path / "some-1.0.tar.gz", tmp_path / "other.whl")), tmp_path / "work")
+    assert [(o.package, o.file) for o in found] == [
+        ("some-1.0", "outside.pdb"),
+        ("some-1.0", "some-1.0/tests/1aaa.pdb"),
+        ("other", "other/1aac.pdb"),
+    ]
+    assert all(o.path.is_relative_to(tmp_path / "work") for o in found)
+
+
+def test_installed_packages_are_named_and_all_bad_places_are_told_at_once(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("")
+    with pytest.raises(FewstepError) as caught:
+        origins(["package:no-such-thing", str(tmp_path / "nowhere"), str(tmp_path)], tmp_path / "work")
+    for told in ("no such package is installed", "No such file or directory", "holds no PDB or mmCIF file"):
+        assert told in str(caught.value)
+
+
+# --- the ledger -----------------------------------------------------------------------------------------------------
+
+
+def _noted(number: int, trail: str) -> int:
+    with Path(trail).open("a") as handle:
+        handle.write(f"{number}\n")
+    return number * number
+
+
+def test_what_a_ledger_holds_is_not_done_again(tmp_path: Path) -> None:
+    trail, ledger = str(tmp_path / "trail"), tmp_path / "squares.jsonl"
+    tasks = {str(i): (i, trail) for i in range(3)}
+    assert remembered(tasks, _noted, ledger, 1) == {"0": 0, "1": 1, "2": 4}
+    more = {str(i): (i, trail) for i in (4, 2, 0)}
+    assert list(remembered(more, _noted, ledger, 1).items()) == [("4", 16), ("2", 4), ("0", 0)]
+    assert Path(trail).read_text().split() == ["0", "1", "2", "4"]
+
+
+def test_a_line_that_a_killed_run_left_unfinished_is_done_again(tmp_path: Path) -> None:
+    ledger = tmp_path / "squares.jsonl"
+    ledger.write_text('["0", 0]\n["1", 1]\n["2", ')
+    assert read_ledger(ledger) == {"0": 0, "1": 1}
+    with whole_lines(ledger) as book:
+        book.write('["2", 4]\n')
+    assert read_ledger(ledger) == {"0": 0, "1": 1, "2": 4}
+
+
+KILLED = """
+import os, time
+from pathlib import Path
+from fewstep_protein.structures.ledger import remembered
+
+def slow(number, folder):
+    Path(folder, str(os.getpid())).touch()
+    time.sleep(0.05)
+    return number
+
+if __name__ == "__main__":
+    remembered({str(i): (i, "pids") for i in range(10_000)}, slow, Path("slow.jsonl"), 2)
+"""
+
+
+@pytest.mark.slow
+def test_workers_end_with_a_killed_parent_and_its_work_is_kept(tmp_path: Path) -> None:
+    import os
+    import time
+
+    (tmp_path / "pids").mkdir()
+    (tmp_path / "run.py").write_text(KILLED)
+    running = subprocess.Popen([sys.executable, "run.py"], cwd=tmp_path)
+    deadline = time.monotonic() + 60
+    while len(read_ledger(tmp_path / "slow.jsonl")) < 3 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    running.kill()
+    running.wait()
+    workers = [int(path.name) for path in (tmp_path / "pids").iterdir()]
+
+    def alive(pid: int) -> bool:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return False
+        return True
+
+    while any(map(alive, workers)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert len(workers) == 2
+    assert not any(map(alive, workers))
+    assert len(read_ledger(tmp_path / "slow.jsonl")) >= 3
+
+
+# --- ProMod3's database ----------------------------------------------------------------------------------------------
+
+
+def database(pieces: list[tuple[str, str, int, str, np.ndarray]]) -> bytes:
+    """The bytes of a database of some pieces (entry, chain, first residue, sequence, (N, 4, 3) angstrom)."""
+    table, at = b"", 0
+    for entry, chain, first, sequence, _ in pieces:
+        table += struct.pack("<I4sI1s", 4, entry.encode(), 1, chain.encode())
+        table += struct.pack("<IHHfff", at, len(sequence), first, 0.0, 0.0, 0.0)
+        at += len(sequence)
+    letters = "".join(piece[3] for piece in pieces).encode()
+    steps = np.round(np.concatenate([piece[4] for piece in pieces]) / 0.01).astype("<u2")
+    header = struct.pack("<I", 1234).ljust(0x55, b"\0")
+    return header + table + struct.pack("<Q", at) + letters + struct.pack("<Q", at) + steps.tobytes()
+
+
+def test_pieces_of_the_database_come_with_backbone_and_say_whether_their_chain_is_cut(
+    tmp_path: Path, real: list[Structure]
+) -> None:
+    whole = real[0].backbone.double().numpy() * 10 + 100
+    atoms = np.concatenate([whole, whole[:, 2:]], axis=1)
+    letters = real[0].sequence
+    path = tmp_path / "structure_db.dat"
+    path.write_bytes(
+        database(
+            [
+                ("1ABC", "A", 3, letters, atoms),
+                ("2ABC", "B", 1, letters[:30], atoms[:30]),
+                ("2ABC", "B", 41, letters[:10], atoms[:10]),
+            ]
+        )
+    )
+    first, second = read_database(path, 24)
+    (segment,) = first.segments
+    assert (first.entry, segment.chain, segment.first, segment.sequence) == ("1abc", "A", "3", letters)
+    assert segment.whole
+    assert not segment.cut
+    np.testing.assert_allclose(segment.backbone, whole, atol=6e-3)
+    assert [(s.first, s.cut) for s in second.segments] == [("1", True)]
+    assert [f.count for f in second.findings] == [1, 1]
+
+
+def test_another_layout_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "structure_db.dat"
+    path.write_bytes(struct.pack("<I", 1234).ljust(0x200, b"\1"))
+    with pytest.raises(FewstepError, match="promod3-data"):
+        list(read_database(path, 24))
