@@ -7,19 +7,16 @@ from typing import Literal, Self
 from pydantic import model_validator
 
 from fewstep.config import RecipeConfig, setting
-from fewstep.config.objectives import AnyObjective, RatioPolicyConfig
-from fewstep.config.times import TimesConfig
+from fewstep.config.objectives import AnyObjective, DiffInstructConfig
 
 
 class SequenceConfig(RecipeConfig):
-    """Few-step amino-acid sequences: a masked-diffusion student by policy gradient on a learned density ratio."""
+    """Few-step amino-acid sequences: a masked-diffusion student that learns a divergence integrated over all times."""
 
     objective: AnyObjective = setting(
-        RatioPolicyConfig(
-            corruption="fresh", times=TimesConfig(high=0.02), whiten=True, reward_clip=40.0, smoothing=0.0
-        ),
-        "how the student learns",
-        paper="Zheng et al. 2025",
+        DiffInstructConfig(),
+        "how the student learns; preset didi has the published estimator",
+        paper="Luo et al. 2023; Zheng et al. 2025 for tokens",
     )
     data: Literal["dirichlet", "sharpened", "real"] = setting(
         "dirichlet",
@@ -33,7 +30,7 @@ class SequenceConfig(RecipeConfig):
         "structures that `fewstep protein harvest` wrote, whose sequences are read (sharpened, real); none: those shipped",
     )
     length: int = setting(32, "sequences of the evaluation", unit="residues", ge=6, le=512)
-    window: int = setting(8, "sequences that the student is trained on", unit="residues", ge=4, le=512)
+    window: int = setting(16, "sequences that the student is trained on", unit="residues", ge=4, le=512)
     steps: int = setting(2, "network calls of the student", unit="calls", ge=1, le=64)
     teacher_steps: int = setting(32, "network calls of the teacher at evaluation", unit="calls", ge=1, le=512)
     noise: int = setting(
@@ -47,13 +44,13 @@ class SequenceConfig(RecipeConfig):
         64, "sequences that the teacher is trained on (real)", unit="residues", ge=6, le=512
     )
     teacher_batch: int = setting(64, "windows per update of the teacher (real)", unit="sequences", ge=1)
-    updates: int = setting(3500, "updates of the student, head start included", unit="updates", ge=1)
+    updates: int = setting(500, "updates of the student, head start included", unit="updates", ge=1)
     head_start: int = setting(
-        250, "updates of the discriminator before the student moves", unit="updates", ge=0
+        50, "updates of fake or discriminator before the student moves", unit="updates", ge=0
     )
-    batch: int = setting(256, "sequences per update of the student", unit="sequences", ge=2)
-    rate: float = setting(4e-3, "learning rate of the student, falling linearly to 10 %", gt=0)
-    critic_rate: float = setting(2e-3, "learning rate of the discriminator", gt=0)
+    batch: int = setting(128, "sequences per update of the student", unit="sequences", ge=2)
+    rate: float = setting(1e-3, "learning rate of the student, falling linearly to 10 %", gt=0)
+    critic_rate: float = setting(2e-3, "learning rate of fake and discriminator", gt=0)
     average: float = setting(0.99, "decay of the student's running average", ge=0, lt=1)
     samples: int = setting(1024, "sequences drawn for the evaluation", unit="sequences", ge=16)
 

@@ -76,7 +76,7 @@ def sequence_metrics(reference: Reference) -> tuple[Metric, ...]:
             Metric(
                 "surprise",
                 "lower",
-                lambda x, batch, key: bootstrap(surprise(chain, x), key),
+                lambda x, _, key: bootstrap(surprise(chain, x), key),
                 "nats/residue",
                 f"-log p of the exact chain; its own sequences have {chain.entropy_rate:.3f} and a little more",
             )

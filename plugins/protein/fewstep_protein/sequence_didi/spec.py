@@ -14,7 +14,27 @@ RECIPE = RecipeSpec(
     extra="protein",
     paper=DIDI,
     presets={
-        "smoke": {"updates": 250, "head_start": 100},
+        "smoke": {"updates": 150, "head_start": 30},
+        "real": {
+            "data": "real",
+            "width": 64,
+            "dilations": [1, 1, 2],
+            "teacher_updates": 500,
+            "updates": 150,
+            "samples": 512,
+        },
+        "didi": {
+            "objective.kind": "ratio-policy",
+            "objective.corruption": "fresh",
+            "objective.times.high": 0.02,
+            "objective.whiten": True,
+            "objective.reward_clip": 40.0,
+            "window": 8,
+            "batch": 256,
+            "updates": 1000,
+            "head_start": 200,
+            "rate": 2e-3,
+        },
     },
     gates=(
         Gate(metric="pair_kl", control="teacher_fewstep", at_most=0.75),
