@@ -9,9 +9,10 @@ import torch
 from pydantic import ValidationError
 
 from fewstep.engine import AssemblyError, execute
+from fewstep.errors import FewstepError
 from fewstep.plugins.specs import resolve
 from fewstep.protocol import Key, Plan, Site, Step
-from fewstep.runs import evaluate
+from fewstep.runs.evaluation import draw
 from fewstep_protein.designs.request import BackboneRequest
 from fewstep_protein.plugin import fewstep_recipes
 from fewstep_protein.sid_backbone import recipe
@@ -40,8 +41,9 @@ def tiny(tmp_path: Path, **changes: object) -> tuple[Plan, Site]:
 
 def test_a_backbone_student_calls_its_network_once_per_step(tmp_path: Path) -> None:
     plan, site = tiny(tmp_path)
-    found = evaluate(plan.product, execute(plan, site), Key(1))
-    calls = {row.contender: row.evaluations for row in found.rows}
+    shelf, batch = execute(plan, site), plan.product.evaluation(2, Key(1))
+    contenders = plan.product.contenders.items()
+    calls = {name: draw(name, made, shelf, batch, Key(2)).evaluations for name, made in contenders}
     asked = {"asked_alpha": 2, "asked_beta": 2, "teacher_one_call": 1}
     assert calls == {"student": 2, "teacher": 3, "teacher_fewstep": 2, "teacher_ode": 2, **asked}
 
@@ -79,6 +81,47 @@ def test_a_student_puts_centered_chains_forward(tmp_path: Path) -> None:
 def test_another_objective_of_the_core_trains_the_same_student(objective: str, tmp_path: Path) -> None:
     plan, site = tiny(tmp_path, objective=objective)
     assert "student" in execute(plan, site)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"objective": {"kind": "sid", "guidance": 2.0}},
+        {"objective": {"kind": "sid", "guidance": 2.0}, "autoguidance": 0.5},
+        {"objective": {"kind": "dmd2", "guidance": 1.5}, "autoguidance": 1.0},
+        {"fake_reset": 1, "restarts": 1},
+        {"fake": "shared", "steps": 1},
+    ],
+)
+def test_guided_teachers_renewed_fakes_and_single_steps_train(
+    changes: dict[str, object], tmp_path: Path
+) -> None:
+    plan, site = tiny(tmp_path, **changes)
+    assert "student" in execute(plan, site)
+
+
+def test_a_given_teacher_has_no_early_self_to_be_guided_away_from() -> None:
+    config = BackboneConfig.model_validate({**TINY, "autoguidance": 0.5})
+    with pytest.raises(FewstepError, match="autoguidance needs an early checkpoint"):
+        recipe.guided(config, recipe.make_teacher(config), {})
+
+
+def test_the_early_checkpoint_is_an_earlier_teacher(tmp_path: Path) -> None:
+    plan, site = tiny(tmp_path, teacher_updates=8, early=0.5)
+    shelf = execute(plan, site)
+    early, late = (shelf[name].net.rounds[0].steer.weight for name in ("early", "teacher"))
+    assert float(early.abs().sum()) > 0
+    assert not torch.allclose(early, late)
+
+
+@pytest.mark.parametrize("solver", ["sde", "ode", "proteina"])
+def test_teachers_are_drawn_by_any_of_the_solvers_in_the_asked_calls(solver: str, tmp_path: Path) -> None:
+    plan, _ = tiny(tmp_path, teacher_solver=solver, teacher_steps=7)
+    shelf = {"teacher": recipe.make_teacher(BackboneConfig.model_validate(TINY))}
+    found = draw(
+        "teacher", plan.product.contenders["teacher"], shelf, plan.product.evaluation(2, Key(1)), Key(2)
+    )
+    assert found.evaluations == 7
 
 
 def test_an_objective_that_needs_a_reward_is_refused_before_training(tmp_path: Path) -> None:
