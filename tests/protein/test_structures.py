@@ -1,4 +1,4 @@
-"""The committed structures: real, documented, split by family."""
+"""The committed structures: real, documented, split by fold; and the sources that draw from them."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ import pytest
 import torch
 
 from fewstep.protocol import Key
-from fewstep_protein.structures import geometry, segments, sources
+from fewstep_protein.structures import clusters, geometry, segments, sources
 
 
 def test_every_segment_has_its_provenance() -> None:
     rows = segments.provenance()
-    assert len(rows) == len(segments.structures()) > 150
+    assert len(rows) == len(segments.structures()) > 1250
     for row, segment in zip(rows, segments.structures(), strict=True):
         assert len(row["pdb"]) == 4
         assert row["package"]
+        assert segment.name == f"{row['pdb']}_{row['chain']}_{row['first_residue']}"
+        assert row["sequence"] == segment.sequence
         assert int(row["length"]) == len(row["sequence"]) == len(segment.coordinates)
 
 
@@ -24,16 +26,55 @@ def test_stored_segments_are_unbroken_chains_of_real_bond_lengths() -> None:
     assert float(bonds.median()) == pytest.approx(geometry.IDEAL_BOND, abs=2e-3)
 
 
+def test_every_shipped_backbone_is_whole_and_has_ideal_distances() -> None:
+    for structure in segments.structures():
+        assert structure.backbone is not None
+        torch.testing.assert_close(structure.backbone[:, 1], structure.coordinates)
+    amine, alpha, carbonyl = torch.cat([s.backbone for s in segments.structures()]).unbind(1)
+    assert float((amine - alpha).norm(dim=-1).mean()) == pytest.approx(0.146, abs=1e-3)
+    assert float((carbonyl - alpha).norm(dim=-1).mean()) == pytest.approx(0.1525, abs=1e-3)
+
+
+def test_amino_acids_are_left_handed() -> None:
+    # Seen from N along N-CA-C, with the next N: the peptide angles of L-residues lie at negative phi but for glycine.
+    backbone = torch.cat([s.backbone[:-1] for s in segments.structures()])
+    after = torch.cat([s.backbone[1:] for s in segments.structures()])
+    chain = torch.stack([backbone[:, 2], after[:, 0], after[:, 1], after[:, 2]], 1)
+    phi = geometry.dihedrals(chain)[:, 0]
+    assert float((phi < 0).double().mean()) > 0.9
+
+
 def test_real_turns_are_right_handed() -> None:
     counted = [geometry.turns(s.coordinates) for s in segments.structures()]
     assert sum(right for right, _ in counted) / sum(count for _, count in counted) > 0.95
 
 
-def test_no_family_is_on_both_sides_of_the_split() -> None:
+def test_no_family_and_no_cluster_is_on_both_sides_of_the_split() -> None:
     train, held_out = segments.split(held_out=False), segments.split(held_out=True)
     assert len(train) + len(held_out) == len(segments.structures())
-    assert len(held_out) >= 10
+    assert len({s.cluster for s in held_out}) >= 25
     assert not {s.family for s in train} & {s.family for s in held_out}
+    assert not {s.cluster for s in train} & {s.cluster for s in held_out}
+
+
+def test_no_held_out_segment_of_a_sample_has_the_fold_of_a_training_one() -> None:
+    train, held_out = segments.split(held_out=False), segments.split(held_out=True)
+    for number in range(60):
+        mine = held_out[7 * number % len(held_out)]
+        near = min(train[number::60], key=lambda s: abs(len(s.sequence) - len(mine.sequence)))
+        assert clusters.tm_score(*(s.coordinates.double().numpy() * 10 for s in (mine, near))) <= 0.5
+
+
+def test_the_score_of_a_chain_with_itself_and_with_a_part_of_it_is_one() -> None:
+    whole = segments.structures()[3].coordinates.double().numpy() * 10
+    assert clusters.tm_score(whole, whole) == pytest.approx(1.0, abs=1e-6)
+    assert clusters.tm_score(whole, whole[:50].copy()) == pytest.approx(1.0, abs=1e-6)
+    assert clusters.tm_score(whole[:50].copy(), whole) == pytest.approx(1.0, abs=1e-6)
+
+
+def test_held_out_windows_of_all_lengths_up_to_128_come_from_several_folds() -> None:
+    for length, folds in ((32, 25), (64, 25), (100, 10), (128, 2)):
+        assert sum(len(s.coordinates) >= length for s in segments.split(held_out=True)) >= folds
 
 
 def test_windows_are_centered_masked_and_within_the_asked_lengths() -> None:
@@ -81,3 +122,26 @@ def test_an_empty_batch_is_refused() -> None:
 def test_a_window_longer_than_every_chain_is_refused_with_what_there_is() -> None:
     with pytest.raises(ValueError, match="the longest here has"):
         sources.Windows(segments.split(held_out=False), 4, 12, 5000)
+
+
+def test_windows_of_one_length_are_equally_likely() -> None:
+    cutting = sources.Cutting(segments.structures()[:3])
+    room = [len(s.coordinates) - 40 + 1 for s in cutting.segments]
+    marks = (torch.arange(sum(room)) + 0.5) / sum(room)
+    seen = [(s.name, start) for s, start in (cutting.at(40, float(mark)) for mark in marks)]
+    wanted = [(s.name, start) for s, n in zip(cutting.segments, room, strict=True) for start in range(n)]
+    assert seen == wanted
+
+
+def test_labels_are_told_only_when_asked_and_are_those_of_the_segments() -> None:
+    train = segments.split(held_out=False)
+    silent = sources.Windows(train, 8, 20, 30).batch(0, Key(1))
+    told = sources.Windows(train, 8, 20, 30, labels=True).batch(0, Key(1))
+    assert silent.cond.data is None
+    torch.testing.assert_close(told.x, silent.x, atol=0, rtol=0)
+    assert told.cond.data["cath"].shape == (8, 3)
+    assert told.cond.data["cath"].dtype == torch.int64
+    asked = sources.Lengths(4000, 60, 60, labelled=train).batch(0, Key(2)).cond.data["cath"][:, 0]
+    room = torch.tensor([max(0, len(s.coordinates) - 59) for s in train]).double()
+    share = float(room[[s.labels[0] == 1 for s in train]].sum() / room.sum())
+    assert float((asked == 1).double().mean()) == pytest.approx(share, abs=0.03)

@@ -22,24 +22,27 @@ CLASSES = {
     "4": "few secondary structures",
 }
 MAINLY = 0.05
-"""Share of the other kind that a mainly alpha or mainly beta chain has at most."""
+"""Share of the other kind that a mainly alpha or mainly beta chain may always have."""
+RATIO = 6
+"""So many times more of one kind than of the other is also mainly that kind."""
 FEW = 0.2
 """Share of helix and strand together below which a chain has few secondary structures."""
-CODE = re.compile(r"^(\d+|x)(\.(\d+|x)){0,3}$")
-"""1, 1.10, 1.10.8, 3.x.x and 1.10.8.10; x leaves a level open."""
+CODE = re.compile(r"^(?=(\w+\.){0,3}\w+$)(\d+(\.\d+)*(\.x)*|x(\.x)*)$")
+"""1, 1.10, 1.10.8, 3.x.x and 1.10.8.10: at most four levels; x leaves a level open, and then all below it."""
 
 
 def class_of(helix: float, strand: float) -> str:
-    """The CATH class of a chain from its shares of helix and strand residues.
+    """The class of a chain from its shares of helix and strand residues: computed here, not looked up.
 
-    Few secondary structures below FEW in all; mainly alpha or beta if there is at most MAINLY of the other kind, or six
-    times less of it; both kinds otherwise. See ``plugins/protein/DATA.md`` for how well that agrees with curated classes.
+    CATH assigns nine of ten classes from composition, contacts, alternation and parallel strands (Michie et al. 1996). This
+    rule has the composition only, with bounds of our own: few secondary structures below FEW in all; mainly one kind
+    if there is at most MAINLY of the other, or RATIO times less of it; alpha beta otherwise.
     """
     if helix + strand < FEW:
         return "4"
-    if strand <= max(MAINLY, helix / 6):
+    if strand <= max(MAINLY, helix / RATIO):
         return "1"
-    if helix <= max(MAINLY, strand / 6):
+    if helix <= max(MAINLY, strand / RATIO):
         return "2"
     return "3"
 
@@ -71,20 +74,14 @@ class Vocabulary:
         Raises:
             FewstepError: not a code, or one that these data do not have.
         """
-        if code == "":
-            return (0, 0, 0)
-        if not CODE.match(code):
+        if code and not CODE.match(code):
             raise FewstepError(
                 f"{code!r} is no CATH code",
                 "numbers and x, separated by points",
                 "for instance 1.10.8 or 3.x.x",
             )
-        named = code.split(".x")[0] if code != "x" else ""
-        found = [
-            self._index(_beginning(named, n), n)
-            for n in range(1, min(LEVELS, named.count(".") + 1) + 1)
-            if named
-        ]
+        named = [part for part in code.split(".") if part not in ("", "x")][:LEVELS]
+        found = [self._index(".".join(named[:n]), n) for n in range(1, len(named) + 1)]
         c, a, t = [*found, 0, 0, 0][:LEVELS]
         return c, a, t
 
@@ -109,7 +106,7 @@ def _numbers(code: str) -> tuple[int, ...]:
 
 
 def read_domain_list(path: Path) -> dict[str, str]:
-    """C.A.T of every chain in a CathDomainList file, by entry and chain ("1oai_A"); None where its domains differ.
+    """C.A.T of every chain in a CathDomainList file, by entry and chain ("1oai_A").
 
     A line holds a domain's name (entry, chain, number: 1oaiA00), then C, A, T, H and more, separated by blanks.
     A chain of several domains has the levels that all of them share.
