@@ -12,10 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import fewstep
 from fewstep.config import TeacherConfig
 from fewstep.errors import FewstepError
-from fewstep.processes import flow
-from fewstep.protocol import Batch, Centered, Cond, Denoiser, Key
+from fewstep.objectives import Denoising
+from fewstep.objectives.weights import edm
+from fewstep.processes import LogitNormal, flow
+from fewstep.protocol import Batch, Centered, Cond, Denoiser, Key, Step
 from fewstep_protein.networks.pair import PairNet, PairSize
 from fewstep_protein.rouse.chain import covariance
 from fewstep_protein.structures.segments import split
@@ -23,7 +26,8 @@ from fewstep_protein.structures.sources import Windows, pad
 from fewstep_protein.teachers.conventions import Borrowed, Convention, borrowed
 from fewstep_protein.teachers.loading import given_teacher, tried
 from fewstep_protein.teachers.outputs import OUTPUTS, UNITS, Output, Unit
-from fewstep_protein.teachers.proteina import is_published, pair_network, proteina_teacher
+from fewstep_protein.teachers.proteina import is_published, pair_network, proteina_teacher, read_folds
+from fewstep_protein.teachers.training import Turned
 
 PROCESS = flow(t_min=0.01, sigma_data=0.5, geometry=Centered())
 BEADS = 12
@@ -440,3 +444,173 @@ def test_our_own_checkpoint_needs_no_declaration_and_refuses_one(tmp_path: Path)
     with pytest.raises(FewstepError, match="means nothing"):
         given_teacher(source, "v", "nm", PROCESS, fresh, known_chains)
     assert given_teacher(TeacherConfig(), None, "nm", PROCESS, fresh, known_chains) is None
+
+
+def test_codes_of_a_published_network_are_found_under_our_numbers(tmp_path: Path) -> None:
+    """Ours: two classes, then architectures. Theirs: other numbers, and one code that they do not know."""
+    known = {"C": {"1": 2, "2": 0}, "A": {"1.10": 4}, "T": {}}
+    torch.save(known, tmp_path / "numbers.pt")
+    folds = read_folds(str(tmp_path / "numbers.pt"), (("1", "2"), ("1.10", "9.99"), ("1.10.8",)))
+    theirs = pair_network(published(), Convention("v"), 0.5)
+    ours = pair_network(published(), Convention("v"), 0.5, folds)
+    assert ours.counts == (2, 2, 1)
+    wanted = ([0, 3, 1], [0, 5, 0], [0, 0])  # the row of a code is one beyond its number, row 0 is "not told"
+    for table, other, rows in zip(ours.labels, theirs.labels, wanted, strict=True):
+        assert torch.equal(table.weight, other.weight[torch.tensor(rows)])  # type: ignore[union-attr]
+
+
+def test_without_their_numbers_labels_change_nothing() -> None:
+    net = pair_network(published(), Convention("v"), 0.5, read_folds(None, (("1", "2"), ("1.10",), ())))
+    x, time = torch.randn(2, 9, 3), torch.tensor([300.0, 700.0])
+    told = Cond(data={"cath": torch.tensor([[2, 1, 0], [1, 0, 0]])})
+    assert torch.equal(net(x, time, told), net(x, time, Cond()))
+
+
+def test_a_file_that_holds_no_numbers_of_codes_is_refused(tmp_path: Path) -> None:
+    torch.save({"C": torch.zeros(3)}, tmp_path / "numbers.pt")
+    for path in (tmp_path / "numbers.pt", tmp_path / "absent.pt"):
+        with pytest.raises(FewstepError, match="teacher_labels"):
+            read_folds(str(path), (("1",), (), ()))
+
+
+def under_published_names(net: PairNet, per_nm: float) -> dict[str, Tensor]:
+    """What Proteina would save, had it trained this network: v in its unit, tables of folds through one linear map."""
+    own, size = net.state_dict(), net.size
+    shapes = {
+        name.removeprefix("nn."): torch.zeros_like(value, dtype=torch.float32)
+        for name, value in published().items()
+    }
+    out = {**shapes, "registers": own["registers"]}
+    out["linear_3d_embed.weight"] = own["see.weight"] / per_nm
+    out["coors_3d_decoder.1.weight"] = -per_nm * own["place.weight"]
+    out["init_repr_factory.linear_out.weight"] = own["read.weight"]
+    out["cond_factory.linear_out.weight"] = torch.cat(
+        [own["clock.weight"], torch.zeros(size.condition, 3 * FOLD)], 1
+    )
+    tables = [own[f"pairs.{name}.weight"].T for name in ("apart", "guessed", "near")]
+    out["pair_repr_builder.init_repr_factory.linear_out.weight"] = torch.cat(tables, 1)
+    out["pair_repr_builder.cond_factory.linear_out.weight"] = own["pairs.clock.weight"]
+    names = {
+        "coors_3d_decoder.0": "norm",
+        "pair_repr_builder.init_repr_factory.ln_out": "pairs.norm",
+        "pair_repr_builder.cond_factory.ln_out": "pairs.clock_norm",
+        "pair_repr_builder.adaln.norm_cond": "pairs.scale.norm",
+        "pair_repr_builder.adaln.to_gamma.0": "pairs.scale.gamma",
+        "pair_repr_builder.adaln.to_beta": "pairs.scale.beta",
+    }
+    for number in (0, 1):
+        names[f"transition_c_{number + 1}.swish_linear.0"] = f"settle.{number}.rise"
+        names[f"transition_c_{number + 1}.linear_out"] = f"settle.{number}.fall"
+    for number in range(size.layers):
+        theirs, ours = f"transformer_layers.{number}", f"layers.{number}"
+        out[f"{theirs}.mhba.mha.pair_norm.weight"] = torch.ones(size.pairs)
+        out[f"{theirs}.mhba.mha.to_bias.weight"] = own["pairs.bias.weight"].chunk(size.layers)[number]
+        for part, scale, feed in (
+            ("mhba", "scale", "out_scale"),
+            ("transition", "feed_scale", "feed_out_scale"),
+        ):
+            names[f"{theirs}.{part}.adaln.norm_cond"] = f"{ours}.{scale}.norm"
+            names[f"{theirs}.{part}.adaln.to_gamma.0"] = f"{ours}.{scale}.gamma"
+            names[f"{theirs}.{part}.adaln.to_beta"] = f"{ours}.{scale}.beta"
+            names[f"{theirs}.{part}.scale_output.to_adaln_zero_gamma.0"] = f"{ours}.{feed}"
+        for name, mine in {
+            "node_norm": "norm",
+            "to_qkv": "qkv",
+            "q_layer_norm": "query_norm",
+            "k_layer_norm": "key_norm",
+            "to_g": "gate",
+            "to_out_node": "out",
+        }.items():
+            names[f"{theirs}.mhba.mha.{name}"] = f"{ours}.{mine}"
+        names[f"{theirs}.transition.transition.swish_linear.0"] = f"{ours}.feed.rise"
+        names[f"{theirs}.transition.transition.linear_out"] = f"{ours}.feed.fall"
+    for name, mine in names.items():
+        out |= {
+            f"{name}.{part}": own[f"{mine}.{part}"] for part in ("weight", "bias") if f"{mine}.{part}" in own
+        }
+    assert set(out) == set(shapes)
+    return {f"nn.{name}": value.clone() for name, value in out.items()}
+
+
+@pytest.fixture(scope="module")
+def elsewhere_trained() -> Denoiser:
+    """A small pair network that learned v for some seconds, in another project for all that anybody can tell."""
+    process, updates = flow(t_min=0.005, sigma_data=0.6, geometry=Centered()), 80
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = Denoiser(PairNet(SMALL, process.sigma_data), process, "flow")
+    objective = Denoising(LogitNormal(-0.8, 1.3, 0.005, 1.0), edm, role="teacher")
+    source = Turned(Windows(split(held_out=False), 16, 16, 16))
+    adam = torch.optim.Adam(model.parameters(), 1e-2)
+    for index in range(updates):
+        step = Step(index, updates, Key(0).at(index))
+        batch = source.batch(index, Key(0))
+        adam.zero_grad()
+        objective.loss(objective.phases(index)[0], {"teacher": model}, batch, step).total.backward()  # type: ignore[no-untyped-call]
+        adam.step()
+    return model
+
+
+@pytest.mark.recipe
+def test_a_checkpoint_in_their_names_unit_and_time_is_distilled(
+    elsewhere_trained: Denoiser, tmp_path: Path
+) -> None:
+    path = tmp_path / "theirs.ckpt"
+    torch.save({"state_dict": under_published_names(elsewhere_trained.net, 10.0)}, path)  # type: ignore[arg-type]
+    few = {
+        "shortest": 12,
+        "longest": 16,
+        "steps": 2,
+        "updates": 4,
+        "batch": 4,
+        "samples": 8,
+        "teacher_steps": 5,
+    }
+    asked = {
+        "teacher": {"kind": "checkpoint", "path": str(path)},
+        "teacher_unit": "angstrom",
+        "curves": False,
+    }
+    run = fewstep.run("protein/sid-backbone", out=tmp_path / "runs", quiet=True, **few, **asked)
+    before, after = elsewhere_trained.net.state_dict(), run.shelf["student"].net.state_dict()
+    moved = [
+        float((after[name] - before[name]).norm() / before[name].norm())
+        for name in ("see.weight", "read.weight")
+    ]
+    assert all(0 < share < 0.1 for share in moved), moved
+    assert run.shelf["student"].prediction == "flow"
+
+
+@pytest.mark.recipe
+def test_anybodys_network_is_distilled_by_its_name(
+    elsewhere_trained: Denoiser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A plain module that knows neither the core nor steps: its fake is told the step by a part of ours."""
+
+    class Theirs(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = elsewhere_trained.net
+
+        def forward(self, xt: Tensor, t: Tensor, mask: Tensor) -> Tensor:
+            spread = ((t * 0.6).square() + (1 - t).square()).sqrt()[:, None, None]
+            return -10 * self.net(xt / 10 / spread, 1000 * (1 - t), Cond(mask=mask[..., None]))
+
+    module = ModuleType("somebodys")
+    module.net = Theirs  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "somebodys", module)
+    few = {
+        "shortest": 12,
+        "longest": 16,
+        "steps": 2,
+        "updates": 4,
+        "batch": 4,
+        "samples": 8,
+        "teacher_steps": 5,
+    }
+    said = {"teacher_output": "v", "teacher_unit": "angstrom", "curves": False}
+    teacher = {"kind": "import", "target": "somebodys:net"}
+    run = fewstep.run(
+        "protein/sid-backbone", out=tmp_path / "runs", quiet=True, teacher=teacher, **few, **said
+    )
+    assert run.shelf["student"].net.inner.net.see.weight.shape == (SMALL.tokens, 3)

@@ -53,6 +53,12 @@ def given_teacher(
     if is_published(weights):
         declared = Convention(output or "v", unit)
         return _proven(lambda said: proteina_teacher(weights, said, process, folds), declared, real())
+    if folds is not None and folds.known:
+        raise FewstepError(
+            "teacher_labels says what numbers a published Proteina gives to CATH codes; this teacher is none",
+            "teacher.kind=checkpoint with published parameter names",
+            "leave teacher_labels out: other teachers read this plugin's own numbers, or no labels",
+        )
     if output is None:
         return load_teacher(source, make)
     if source.kind != "import":
