@@ -48,17 +48,17 @@ class FramesConfig(RecipeConfig):
         ge=0,
         paper="Yim et al. 2023 (FrameDiff) sec. 4.2",
     )
-    teacher_updates: int = setting(1400, "updates of the teacher", unit="updates", ge=1)
+    teacher_updates: int = setting(500, "updates of the teacher", unit="updates", ge=1)
     teacher_batch: int = setting(16, "chains per update of the teacher", unit="chains", ge=1)
     teacher_rate: float = setting(2e-3, "learning rate of the teacher, falling linearly to 5 %", gt=0)
     teacher_steps: int = setting(
         50, "network calls of the teacher at evaluation", unit="calls", ge=2, le=1000
     )
-    updates: int = setting(160, "updates of the student", unit="updates", ge=1)
+    updates: int = setting(70, "updates of the student", unit="updates", ge=1)
     batch: int = setting(16, "chains per update of the student", unit="chains", ge=1)
-    rate: float = setting(2e-4, "learning rate of the student, falling linearly to 10 %", gt=0)
+    rate: float = setting(3e-4, "learning rate of the student, falling linearly to 10 %", gt=0)
     fake_rate: float = setting(1e-3, "learning rate of the fake", gt=0)
-    samples: int = setting(128, "chains drawn for the evaluation", unit="chains", ge=2)
+    samples: int = setting(64, "chains drawn for the evaluation", unit="chains", ge=2)
 
     @model_validator(mode="after")
     def _lengths(self) -> Self:
@@ -78,7 +78,11 @@ class OracleConfig(RecipeConfig):
 
     objective: AnyObjective = setting(
         SiDConfig(
-            alpha=1.0, normalize=False, weight="one", critic_updates=2, times=TimesConfig(low=0.03, high=0.95)
+            alpha=1.0,
+            normalize=False,
+            weight="one",
+            share_rollout=True,
+            times=TimesConfig(low=0.03, high=0.95),
         ),
         "how the student learns",
         paper="Zhou et al. 2024",
@@ -90,8 +94,8 @@ class OracleConfig(RecipeConfig):
     teacher_steps: int = setting(
         50, "network calls of the teacher at evaluation", unit="calls", ge=2, le=1000
     )
-    updates: int = setting(300, "updates of the student", unit="updates", ge=1)
-    batch: int = setting(64, "chains per update", unit="chains", ge=1)
-    rate: float = setting(0.06, "learning rate of the student's tables, falling linearly to 2 %", gt=0)
-    fake_rate: float = setting(0.1, "learning rate of the fake's tables, falling linearly to 10 %", gt=0)
+    updates: int = setting(200, "updates of the student", unit="updates", ge=1)
+    batch: int = setting(48, "chains per update", unit="chains", ge=1)
+    rate: float = setting(0.15, "learning rate of the student's tables, falling linearly to 2 %", gt=0)
+    fake_rate: float = setting(0.2, "learning rate of the fake's tables, falling linearly to 10 %", gt=0)
     samples: int = setting(1024, "chains drawn for the evaluation", unit="chains", ge=64)

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from fewstep.processes.rotations import exp
 from fewstep.protocol import Cond
+from fewstep_protein.frames.rigid import DISTANCES, ideal_residue
 
 REACH = 4
 """Neighbors on either side that are read in full; a helix turn is four."""
@@ -28,6 +29,10 @@ RADII = 16
 MOST = 2.4
 CLOSE = 0.4
 """Nanometers within which a relative place is read as it is; further away it is read as a direction."""
+STRAIN = 0.05
+"""Nanometers within which the strain of a bond is read as it is."""
+TURNED = 2.0
+"""Radians by which a uniform rotation is about turned: by how much rotations may be wrong at t = 1."""
 MOST_STEPS = 64
 """Student steps that the index embedding can tell apart."""
 PREDICTS = "place=x0,turn=x0"
@@ -85,7 +90,7 @@ class FrameNet(nn.Module):
         root = ((1 - t).square() * self.spread**2 + t.square()).sqrt()
         noisy = x["place"] * root[:, None, None]
         place = x["place"] * ((1 - t) * self.spread**2 / root)[:, None, None]
-        stride = (self.spread * t / root)[:, None, None]
+        stride = torch.stack([self.spread * t / root, TURNED * t], 1)[:, None]
         turn = x["turn"]
         start = relations(noisy, turn, real)
         hidden = place.new_zeros(*place.shape[:2], self.width)
@@ -100,7 +105,7 @@ class Round(nn.Module):
     def __init__(self, width: int, layers: int, heads: int) -> None:
         """Zero-initialized where it moves anything, so that a fresh network moves nothing."""
         super().__init__()
-        self.read = nn.Linear(4 * REACH * FEATURES, width)
+        self.read = nn.Linear(4 * REACH * FEATURES + 3 * STRAINS, width)
         self.pair = nn.Linear(FEATURES, heads * layers)
         self.along = nn.Embedding(2 * FAR + 1, heads * layers)
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(layers))
@@ -123,21 +128,24 @@ class Round(nn.Module):
             state: places, rotations, hidden state before it.
             start: (B, N, K, F) what neighbors the noisy frames have.
             context: (B, C) time and step.
-            stride: (B, 1, 1) by how much places may be wrong, nanometers.
+            stride: (B, 1, 2) by how much places (nanometers) and rotations (radians) may be wrong.
             real: (B, N).
         """
         place, turn, hidden = state
         near = neighbors(place, turn, real)
-        hidden = hidden + self.read(torch.cat([features(*near, real), start], 2).flatten(2))
+        strain = peptide_strain(near)
+        local = torch.cat([features(*near, real), start], 2).flatten(2)
+        hidden = hidden + self.read(torch.cat([local, _soft(strain, STRAIN).flatten(2)], -1))
         pairs = pair_features(place, turn)
         biases = (self.pair(pairs) + self.along(_apart(place))).masked_fill(~real[:, None, :, None], -1e9)
         biases = biases.permute(0, 3, 1, 2).chunk(len(self.blocks), 1)
         for block, bias in zip(self.blocks, biases, strict=True):
             hidden = block(hidden, context, bias, (place, turn, pairs))
         steer = self.steer(self.norm(hidden)) * real[..., None]
-        step, twist = moves(near, steer)
-        place = place + stride * (turn @ step.unsqueeze(-1)).squeeze(-1)
-        return place, turn @ exp(twist), hidden
+        step, twist = moves(near, steer[..., RELIEFS:])
+        slide, swing = relief(strain, steer[..., :RELIEFS])
+        step, twist = stride[..., :1] * step + slide, stride[..., 1:] * twist + swing
+        return place + (turn @ step.unsqueeze(-1)).squeeze(-1), turn @ exp(twist), hidden
 
 
 class Block(nn.Module):
@@ -178,8 +186,10 @@ class Block(nn.Module):
 
 FEATURES = RADII + 3 + 9
 """Of a relative frame: its distance, its place (softly bounded), its rotation."""
-STEERS = 6 + 2 * REACH * 8
-"""A free move and twist, and for each neighbor a share, a point in its frame, a share and a point to turn toward."""
+STRAINS, RELIEFS = 8, 12
+"""Fixed distances across the two peptide bonds of a residue; shares by which they are relieved, 8 moves and 4 turns."""
+STEERS = RELIEFS + 6 + 2 * REACH * 8
+"""Shares of relief, a free move and twist, and for each neighbor a share and a point, twice."""
 
 
 def neighbors(place: Tensor, turn: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
@@ -236,6 +246,34 @@ def moves(near: tuple[Tensor, Tensor], steer: Tensor) -> tuple[Tensor, Tensor]:
     return step, twist + toward.sum(2)
 
 
+def peptide_strain(near: tuple[Tensor, Tensor]) -> Tensor:
+    """(B, N, STRAINS, 3) how far atoms of each residue are from where fixed distances to its neighbors want them.
+
+    A trans peptide fixes four distances: C-N, C-CA, CA-N and CA-CA. Order: before N-C, N-CA; after C-N, C-CA; before
+    CA-C, CA-CA; after CA-N, CA-CA. In the residue's own frame, along the distance; zero where there is no neighbor.
+    """
+    away, turned = near[0][:, :, REACH - 1 : REACH + 1], near[1][:, :, REACH - 1 : REACH + 1]
+    n, alpha, c = ideal_residue(away.dtype).to(away.device)
+    there = turned.diagonal(dim1=-2, dim2=-1).abs().sum(-1) > 0
+    bonded = torch.stack([c, n]).unsqueeze(-1)
+    theirs = torch.stack([away + (turned @ bonded).squeeze(-1), away], 3)  # (B, N, side, C or N then CA, 3)
+    ours = torch.stack([torch.stack([n, c]), torch.stack([alpha, alpha])])  # (N or C then CA, side, 3)
+    gap = theirs.unsqueeze(2) - ours[:, :, None]
+    size = gap.square().sum(-1, keepdim=True).add(1e-6).sqrt()
+    wanted = torch.tensor(DISTANCES, dtype=gap.dtype, device=gap.device).unsqueeze(-1)
+    strain = gap * (1 - wanted / size) * there[:, :, None, :, None, None]
+    return strain.flatten(2, 4)
+
+
+def relief(strain: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
+    """Move and twist (B, N, 3) that relieve shares (B, N, RELIEFS) of strain: by moving, by turning N and C about CA."""
+    n, _, c = ideal_residue(strain.dtype).to(strain.device)
+    arm = torch.stack([n, n, c, c])
+    turning = strain[:, :, :4]
+    swing = torch.linalg.cross(arm.expand_as(turning), turning) / arm.square().sum(-1, keepdim=True)
+    return (share[..., :STRAINS, None] * strain).sum(2), (share[..., STRAINS:, None] * swing).sum(2)
+
+
 def _real(place: Tensor, cond: Cond) -> Tensor:
     """(B, N)."""
     if cond.mask is None:
@@ -254,9 +292,9 @@ def _size(v: Tensor) -> Tensor:
     return v.square().sum(-1, keepdim=True).add(1e-6).sqrt()
 
 
-def _soft(v: Tensor) -> Tensor:
-    """A vector that is read as it is below CLOSE, and as a direction far away; of about unit size."""
-    return v / (CLOSE + _size(v))
+def _soft(v: Tensor, close: float = CLOSE) -> Tensor:
+    """A vector that is read as it is below ``close``, and as a direction far away; of about unit size."""
+    return v / (close + _size(v))
 
 
 def _radial(size: Tensor) -> Tensor:

@@ -29,7 +29,6 @@ from fewstep.protocol import (
     Optim,
     Plan,
     Product,
-    Ramp,
     Score,
     Shelf,
     Site,
@@ -47,6 +46,8 @@ from fewstep_protein.teaching import given_stage
 
 SIZE = 0.5
 """Standard deviation of the law's places per axis in nanometers, about."""
+BELIEFS = 0.1
+"""Share of the rate for what a student believes: few samples are undecided, and only those have a gradient."""
 RESAMPLES = 50
 """Bootstrap resamples."""
 
@@ -108,7 +109,7 @@ def _distill(config: OracleConfig, now: Round, shelf: Shelf) -> Assembly:
             "fake": partial(make_teacher, config),
         },
         Shapes(config.residues, config.batch),
-        {"student": _adam(student, 0.9), "fake": _adam(fake, 0.5)},
+        {"student": _adam(0.9, student, BELIEFS), "fake": _adam(0.5, fake)},
         {
             "student_ema": Average("student", decay=0.97),
             "target": Average("student", decay=0.95, when="before"),
@@ -116,8 +117,11 @@ def _distill(config: OracleConfig, now: Round, shelf: Shelf) -> Assembly:
     )
 
 
-def _adam(rate: Ramp, momentum: float) -> Optim:
-    return Optim((Group(lr=rate),), "torch.optim:Adam", {"betas": (momentum, 0.99)})
+def _adam(momentum: float, rate: Linear, beliefs: float = 1.0) -> Optim:
+    """Adam; tables of beliefs at a share of the rate."""
+    slower = Linear(beliefs * rate.start, beliefs * rate.end)
+    groups = (Group("variance", rate), Group("share|wobble|sharpness", slower))
+    return Optim(groups, "torch.optim:Adam", {"betas": (momentum, 0.99)})
 
 
 @dataclass(frozen=True)

@@ -108,8 +108,14 @@ def ramachandran(x: Any, batch: Batch, key: Key) -> Score:
 def left_phi_excess(x: Any, batch: Batch, key: Key) -> Score:
     """How far the share of left-handed residues is off: a mirror image has nearly all of them."""
     truth = torch.cat([_left(a) for a in backbones(batch.x, batch.mask)]).mean()
-    made = torch.stack([_left(a).mean() for a in backbones(x, batch.mask)])
-    return bootstrap_statistic(lambda rows: (made[rows].mean(-1) - truth).abs(), len(made), key)
+    left = [_left(a) for a in backbones(x, batch.mask)]
+    sums = torch.stack([torch.stack([each.sum(), torch.ones_like(each).sum()]) for each in left])
+
+    def statistic(rows: Tensor) -> Tensor:
+        share, count = sums[rows].sum(-2).unbind(-1)
+        return (share / count - truth).abs()
+
+    return bootstrap_statistic(statistic, len(left), key)
 
 
 def inner_torsions(atoms: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,6 +16,12 @@ N_CA, CA_C, C_N, C_O = 0.1459, 0.1525, 0.1329, 0.1231
 """Bond lengths (Engh & Huber 1991, table 3)."""
 N_CA_C, CA_C_N, C_N_CA = math.radians(111.0), math.radians(117.2), math.radians(121.7)
 """Bond angles of the same table."""
+CA_N = math.sqrt(CA_C**2 + C_N**2 - 2 * CA_C * C_N * math.cos(CA_C_N))
+C_CA = math.sqrt(C_N**2 + N_CA**2 - 2 * C_N * N_CA * math.cos(C_N_CA))
+CA_CA = 0.381
+"""Distances that these fix across a peptide bond; the last one if it is trans."""
+DISTANCES = (((C_N, CA_N), (C_N, C_CA)), ((C_CA, CA_CA), (CA_N, CA_CA)))
+"""From N or C, then from CA; to the residue before, then to the one after; to its C or N, then to its CA."""
 LAST_PSI = math.radians(140.0)
 """Psi of the last residue, which no next N shows: only its O depends on it."""
 

@@ -14,7 +14,7 @@ ORACLE = RecipeSpec(
     extra="protein",
     paper=SID,
     presets={
-        "smoke": {"updates": 60, "samples": 512, "teacher_steps": 30},
+        "smoke": {"updates": 80, "samples": 512, "teacher_steps": 30},
         "paper": {"residues": 32, "steps": 8, "updates": 5000, "batch": 1024},
     },
     gates=(),
