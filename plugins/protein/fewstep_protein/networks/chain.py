@@ -242,9 +242,14 @@ def _read_count() -> int:
 
 
 def _bumps(gap: Tensor, places: tuple[tuple[float, float], ...]) -> Tensor:
-    """(..., len(places)) Gaussian bumps of a distance."""
+    """(..., len(places)) Gaussian bumps exp(-((gap - center) / width)^2) of a distance.
+
+    The exponent is expanded into one product of matrices: squares of large differences would fill memory four times.
+    """
     center, width = torch.tensor(places, device=gap.device, dtype=gap.dtype).unbind(1)
-    return torch.exp(-((gap[..., None] - center) / width).square())
+    rate = width**-2
+    powers = torch.stack([gap.square(), gap], -1)
+    return F.linear(powers, torch.stack([-rate, 2 * center * rate], -1), -center.square() * rate).exp()
 
 
 def _time_features(t: Tensor) -> Tensor:
