@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,11 @@ from fewstep.plugins.specs import resolve
 from fewstep.protocol import Key, Plan, Site, Step
 from fewstep.runs.evaluation import draw
 from fewstep_protein.designs.request import BackboneRequest
+from fewstep_protein.metrics import hands, shares, sizes
 from fewstep_protein.plugin import fewstep_recipes
 from fewstep_protein.sid_backbone import recipe
 from fewstep_protein.sid_backbone.config import BackboneConfig
+from fewstep_protein.sid_backbone.parity import to_teacher
 from fewstep_protein.structures import files
 
 TINY = {
@@ -122,6 +125,19 @@ def test_teachers_are_drawn_by_any_of_the_solvers_in_the_asked_calls(solver: str
         "teacher", plan.product.contenders["teacher"], shelf, plan.product.evaluation(2, Key(1)), Key(2)
     )
     assert found.evaluations == 7
+
+
+def test_a_teacher_is_at_no_distance_from_itself_and_others_are_held_against_it() -> None:
+    batch = recipe.evaluation(BackboneConfig.model_validate(TINY), 6, Key(1))
+    teacher, mask = 1.2 * batch.x, batch.mask
+    beside = replace(batch, extra={"drawn": {"teacher": teacher}})
+    metrics = {
+        metric.name: metric.fn for metric in to_teacher(sizes.metrics() + hands.metrics() + shares.metrics())
+    }
+    assert set(metrics) == {f"{name}_to_teacher" for name in ("rg", "pair", "dihedral", "secondary")}
+    assert [fn(teacher * mask, beside, Key(2)).value for fn in metrics.values()] == pytest.approx([0] * 4)
+    assert metrics["rg_to_teacher"](batch.x, beside, Key(2)).value > 0.5
+    assert metrics["rg_to_teacher"](batch.x, batch, Key(2)).value == pytest.approx(0)
 
 
 def test_an_objective_that_needs_a_reward_is_refused_before_training(tmp_path: Path) -> None:
