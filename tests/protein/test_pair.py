@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 import torch
 from pydantic import ValidationError
 from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
 
 from fewstep.objectives import Denoising, weights
 from fewstep.processes import LogitNormal, flow
 from fewstep.protocol import Batch, Centered, Cond, Denoiser, Key, Step
 from fewstep_protein.networks.choice import NetworkConfig, beside, network
-from fewstep_protein.networks.pair import BUCKETS, PairNet, PairSize
+from fewstep_protein.networks.pair import BUCKETS, SIZES, PairNet, PairSize, pair_memory
 from fewstep_protein.structures.geometry import bonds, dihedrals
 from fewstep_protein.structures.segments import split
 from fewstep_protein.structures.sources import Windows
@@ -223,3 +225,33 @@ def test_the_equivariant_network_is_made_fresh_and_a_pair_network_is_copied() ->
 def test_heads_that_only_a_pair_network_has_are_refused_for_another() -> None:
     with pytest.raises(ValidationError, match=r"need network\.kind 'pair'"):
         NetworkConfig(distogram=True)
+
+
+def test_the_memory_of_a_call_is_what_the_formula_says() -> None:
+    """Counted from every allocation of a call and of a training step, for a short and a long chain."""
+    net = PairNet(SIZES["small"], 0.6)
+    for length in (50, 128):
+        x, time = torch.randn(1, length, 3), torch.tensor([500.0])
+
+        def call(x: Tensor = x, time: Tensor = time) -> None:
+            with torch.no_grad():
+                net(x, time, Cond())
+
+        def step(x: Tensor = x, time: Tensor = time) -> None:
+            net(x, time, Cond()).square().sum().backward()
+            net.zero_grad()
+
+        for said, measured in zip(pair_memory(length, SIZES["small"]), (peak(call), peak(step)), strict=True):
+            assert 0.75 * measured < said < 1.33 * measured, (length, said, measured)
+
+
+def peak(work: Callable[[], None]) -> int:
+    """Most bytes that are alive at one time beyond those before."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
+        work()
+    now = most = 0
+    for event in found.profiler.kineto_results.events():  # type: ignore[union-attr]
+        if event.name() == "[memory]":
+            now += event.nbytes()
+            most = max(most, now)
+    return most
