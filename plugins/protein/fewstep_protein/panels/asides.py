@@ -28,7 +28,7 @@ def asides(
 
     Args:
         student: with a choice of steps, one call each.
-        teacher: the same; its solver ends with a clean estimate, so n steps are n + 1 calls.
+        teacher: the same, by a solver that stands few steps and ends with a clean estimate: n steps are n + 1 calls.
         own: calls of the student itself, which needs no aside.
         teacher_own: calls of the teacher itself.
         scales: noise scales.

@@ -28,7 +28,10 @@ def curve_panels(metrics: Sequence[Metric]) -> tuple[Panel, ...]:
 
 def against_calls(metrics: Sequence[Metric], drawn: Mapping[str, Drawn]) -> str:
     """The student trained for one number of calls and asked for others, and the teacher in few and in many."""
-    note = "<p>The student was trained for one number of calls; the others show what asking for fewer or more costs.</p>"
+    note = (
+        "<p>The student was trained for one number of calls; the others show what asking for fewer or more costs. In few "
+        "calls the teacher walks a deterministic sampler, since steps of a stochastic one are too large there.</p>"
+    )
     return note + _charts(metrics, drawn, by_calls(drawn), "network calls", log=True)
 
 
