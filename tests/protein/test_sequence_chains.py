@@ -47,7 +47,7 @@ def test_the_dirichlet_chain_of_seed_0_has_the_known_information_and_entropy() -
     assert pytest.approx(entropy - CHAIN.information) == CHAIN.entropy_rate
 
 
-def test_a_hidden_letter_depends_on_its_nearest_visible_neighbours_alone() -> None:
+def test_a_hidden_letter_depends_on_its_nearest_visible_neighbors_alone() -> None:
     x = torch.tensor([[3, HIDDEN, HIDDEN, HIDDEN, 7, 11]])
     found = torch.softmax(ExactNet(CHAIN)(x, torch.ones(1), Cond())[0].double(), -1)
     powers = [torch.linalg.matrix_power(CHAIN.transition, n) for n in range(5)]
@@ -98,7 +98,7 @@ def test_more_calls_of_the_exact_teacher_bring_pairs_nearer_to_the_chain() -> No
     assert found[-1] < 0.1 * found[0]
 
 
-def test_a_higher_power_makes_neighbours_of_counted_letters_tell_each_other_more() -> None:
+def test_a_higher_power_makes_neighbors_of_counted_letters_tell_each_other_more() -> None:
     counts = torch.from_numpy(np.random.RandomState(3).poisson(300, (20, 20)))
     told = [sharpened_chain(counts, power).information for power in (1.0, 4.0, 8.0)]
     assert told[0] < told[1] < told[2]

@@ -1,6 +1,6 @@
 """First-order chains over the amino acids: teachers whose posterior, entropy and pair law are known exactly.
 
-Given the visible letters, a hidden letter of a Markov chain depends on its nearest visible neighbours alone, at
+Given the visible letters, a hidden letter of a Markov chain depends on its nearest visible neighbors alone, at
 distances m and n: p(x) is proportional to (P^m)[left, x] (P^n)[x, right].
 """
 
@@ -19,7 +19,7 @@ from fewstep.testing.markov import MarkovTeacher, stationary_law
 from fewstep_protein.sequence_didi.alphabet import HIDDEN
 
 CONCENTRATION = 0.3
-"""Of the Dirichlet law of random rows: few likely neighbours, as in a language; I = 0.977 nats for seed 0."""
+"""Of the Dirichlet law of random rows: few likely neighbors, as in a language; I = 0.977 nats for seed 0."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Chain:
 
     @cached_property
     def pairs(self) -> Tensor:
-        """(20, 20) probabilities of neighbouring letters."""
+        """(20, 20) probabilities of neighboring letters."""
         return self.stationary[:, None] * self.transition
 
     @cached_property
@@ -68,9 +68,9 @@ def dirichlet_chain(seed: int = 0) -> Chain:
 
 
 def sharpened_chain(counts: Tensor, power: float) -> Chain:
-    """Rows of counted neighbours (20, 20), half a count added to each, raised to a power and normalized.
+    """Rows of counted neighbors (20, 20), half a count added to each, raised to a power and normalized.
 
-    Neighbours of real proteins tell each other almost nothing (about 0.01 nats); a power makes them do so while the
+    Neighbors of real proteins tell each other almost nothing (about 0.01 nats); a power makes them do so while the
     likes and dislikes stay those of nature.
     """
     share = (counts.double() + 0.5) / (counts.double() + 0.5).sum(1, keepdim=True)

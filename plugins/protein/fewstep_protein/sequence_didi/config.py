@@ -20,7 +20,7 @@ class SequenceConfig(RecipeConfig):
     )
     data: Literal["dirichlet", "sharpened", "real"] = setting(
         "dirichlet",
-        "dirichlet: a random chain over the 20 amino acids; sharpened: the chain of real neighbours, made certain; real: "
+        "dirichlet: a random chain over the 20 amino acids; sharpened: the chain of real neighbors, made certain; real: "
         "the sequences of the shipped structures. The teacher of a chain is exact and needs no training",
     )
     power: float = setting(8.0, "exponent of the counted rows (sharpened)", ge=1, le=32)

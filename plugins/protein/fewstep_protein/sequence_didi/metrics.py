@@ -1,4 +1,4 @@
-"""What is measured: letters and pairs of neighbours against a known law, and guards against collapse."""
+"""What is measured: letters and pairs of neighbors against a known law, and guards against collapse."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Reference:
     """What sequences are compared with.
 
     Args:
-        pairs: (20, 20) probabilities of neighbours, float64, none of them zero.
+        pairs: (20, 20) probabilities of neighbors, float64, none of them zero.
         chain: the law itself, where there is one; None = real proteins.
         training: the sequences that were learned from; empty where the law is known.
     """
@@ -50,14 +50,14 @@ def sequence_metrics(reference: Reference) -> tuple[Metric, ...]:
             "lower",
             _of_counts(pair_counts, lambda n: divergence(n / n.sum(), known)),
             "nats",
-            f"KL(pairs of neighbours | {source}): what is made up. N exact pairs give about 399 / (2 N)",
+            f"KL(pairs of neighbors | {source}): what is made up. N exact pairs give about 399 / (2 N)",
         ),
         Metric(
             "pair_missing",
             "lower",
             _of_counts(pair_counts, lambda n: divergence(known, (n + 0.5) / (n + 0.5).sum())),
             "nats",
-            f"KL({source} pairs | pairs of neighbours, half a count added to each): what is missing",
+            f"KL({source} pairs | pairs of neighbors, half a count added to each): what is missing",
         ),
         Metric(
             "composition_kl",
@@ -97,7 +97,7 @@ def sequence_metrics(reference: Reference) -> tuple[Metric, ...]:
 
 
 def pair_counts(row: Tensor) -> Tensor:
-    """(400,) how often each pair of neighbours occurs."""
+    """(400,) how often each pair of neighbors occurs."""
     return torch.bincount(row[:-1] * HIDDEN + row[1:], minlength=HIDDEN**2).double()
 
 

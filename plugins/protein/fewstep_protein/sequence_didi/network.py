@@ -23,7 +23,7 @@ KERNEL = 5
 
 
 class Layer(nn.Module):
-    """Residual: a dilated convolution over neighbours, then a perceptron over channels."""
+    """Residual: a dilated convolution over neighbors, then a perceptron over channels."""
 
     def __init__(self, channels: int, dilation: int) -> None:
         """Lengths stay as they are."""
@@ -36,7 +36,7 @@ class Layer(nn.Module):
         )
 
     def forward(self, h: Tensor, real: Tensor | None) -> Tensor:
-        """(B, L, D) -> (B, L, D); padding is zero when neighbours look at it."""
+        """(B, L, D) -> (B, L, D); padding is zero when neighbors look at it."""
         shown = h if real is None else h * real
         return h + self.think(self.norm(self.look(shown.mT).mT))
 
@@ -109,7 +109,7 @@ class Corrected(nn.Module):
 class Critic(nn.Module):
     """Discriminator: log p(x_t) / q(x_t) of a sequence, as a sum of one term per position.
 
-    The sum makes it an energy of neighbourhoods, which the log ratio of two chains is; its head is spectrally normalized
+    The sum makes it an energy of neighborhoods, which the log ratio of two chains is; its head is spectrally normalized
     (DiDi-Instruct, sec. on the auxiliary).
     """
 

@@ -39,7 +39,7 @@ def sequence_panels(pairs: Tensor) -> tuple[Panel, ...]:
     """Sections of a report.
 
     Args:
-        pairs: (20, 20) reference probabilities of neighbours.
+        pairs: (20, 20) reference probabilities of neighbors.
     """
     return (
         Panel("Sequences", sequences),
@@ -55,7 +55,7 @@ def sequences(drawn: Mapping[str, Drawn]) -> str:
     if batch.x is not None:
         parts["reference"] = _lines(batch.x, batch.mask)
     legend = " ".join(
-        f'<span style="background:{color};color:#000;padding:0 .3em">{kind}: {" ".join(letters)}</span>'
+        f'<span style="background:{color};color:#000;padding:0 .3em;display:inline-block">{kind}: {" ".join(letters)}</span>'
         for kind, (letters, color) in KINDS.items()
     )
     return f"<p>{legend}</p>" + media.columns(parts)

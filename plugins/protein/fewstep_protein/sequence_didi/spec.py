@@ -14,7 +14,14 @@ RECIPE = RecipeSpec(
     extra="protein",
     paper=DIDI,
     presets={
-        "smoke": {"updates": 150, "head_start": 30},
+        "smoke": {
+            "updates": 400,
+            "head_start": 30,
+            "batch": 64,
+            "rate": 4e-3,
+            "critic_rate": 6e-3,
+            "average": 0.97,
+        },
         "real": {
             "data": "real",
             "width": 64,
