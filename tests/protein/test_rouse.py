@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,12 +14,13 @@ from torch import Tensor
 from fewstep.config.objectives.rounds import rounds
 from fewstep.engine import execute
 from fewstep.errors import FewstepError
-from fewstep.protocol import Centered, Cond, Key, Site, Step
+from fewstep.protocol import Centered, Cond, Key, Loss, Site, Step
 from fewstep.samplers import FewStep, heun
 from fewstep.testing.analytic import RouseTeacher, rouse_modes
 from fewstep_protein.rouse import recipe
 from fewstep_protein.rouse.chain import BOND, covariance, draw_chains, roll_variances, wasserstein
 from fewstep_protein.rouse.config import RouseConfig, RouseRequest
+from fewstep_protein.rouse.network import ModeNet
 from fewstep_protein.rouse.report import sample_covariance
 from fewstep_protein.sampling.roll import roll_times
 
@@ -183,3 +185,176 @@ def test_told_where_to_land_the_network_is_the_exact_flow_map() -> None:
     torch.testing.assert_close(walk[-2].x, moved(x, 0.9, 0.1), atol=1e-4, rtol=0)
     t = torch.tensor([0.9, 0.2], dtype=torch.float64)
     torch.testing.assert_close(teacher(x, t, to=t).x0, teacher(x, t).x0)
+
+
+# The identities of the exact chain ------------------------------------------------------------------------------------
+
+
+def exact_fake(student: FewStep, config: RouseConfig) -> torch.nn.Module:
+    """The fake that knows the law of every prefix of the student; with ``fake=shared`` that of their mixture's variance."""
+    fake = recipe.make_fake(config).requires_grad_(False)
+    beads = config.lengths[0]
+    laws = torch.stack(roll_of(student.net, config, beads))
+    laws = laws.mean(0, keepdim=True).expand_as(laws) if config.fake == "shared" else laws
+    fake.net.log_variance[:, 0, : beads - 1] = laws.log()
+    return fake
+
+
+def sid(config: RouseConfig, student: FewStep, fake: torch.nn.Module, index: int, alpha: float = 1.0) -> Loss:
+    """The student's loss by SiD on the batch of this index."""
+    objective = RouseConfig(
+        objective={
+            "kind": "sid",
+            "alpha": alpha,
+            "normalize": False,
+            "weight": "one",
+            "times": {"low": 0.02, "high": 0.98},
+        }
+    ).objective.build(recipe.make_process())
+    phase = next(phase for phase in objective.phases(0) if "student" in phase.updates)
+    roles = {"teacher": recipe.make_teacher(config).requires_grad_(False), "student": student, "fake": fake}
+    batch = recipe.Chains(config.lengths, config.batch).batch(index, Key(0))
+    return objective.loss(phase, roles, batch, Step(index, 10_000, Key(config.seed).at(index)))
+
+
+def distilled_exactly(config: RouseConfig, student: FewStep) -> FewStep:
+    """The student after SiD with a fake that is exact before every update."""
+    learned = [weight for weight in student.net.parameters() if weight.requires_grad]
+    optimizer = torch.optim.Adam(learned, config.rate, betas=(0.9, 0.99))
+    for i in range(config.updates):
+        optimizer.param_groups[0]["lr"] = config.rate * (1 - i / config.updates)
+        loss = sid(config, student, exact_fake(student, config), i)
+        optimizer.zero_grad()
+        loss.total.backward()
+        optimizer.step()
+    return student
+
+
+def prefix_distances(net: torch.nn.Module, config: RouseConfig) -> list[float]:
+    """Normalized W2 of every prefix of the roll."""
+    beads = config.lengths[0]
+    exact, _ = rouse_modes(beads, BOND)
+    gaps = [variance.sqrt() - exact.sqrt() for variance in roll_of(net, config, beads)]
+    return [math.sqrt(float(gap.square().sum() / exact.sum())) for gap in gaps]
+
+
+class FreeGains(ModeNet):
+    """A student whose gain of each mode in each step is any number; :class:`ModeNet` cannot amplify what it is given."""
+
+    def __init__(self, config: RouseConfig) -> None:
+        """Start with the teacher's gains."""
+        super().__init__(recipe.make_process(), config.lengths, config.steps)
+        times = torch.tensor(roll_times(config.steps, config.finest), dtype=torch.float64)
+        which = torch.arange(config.steps)
+        with torch.no_grad():
+            gains = super().gain(times, which, torch.zeros_like(which))
+        self.log_variance.requires_grad_(False)
+        self.log_gain = torch.nn.Parameter(gains.log().float())
+
+    def gain(self, t: Tensor, step: Tensor, row: Tensor) -> Tensor:
+        """(B, modes)."""
+        return self.log_gain[step].to(t.dtype).exp()
+
+
+# Measured: .00005.
+def test_with_an_exact_fake_a_student_of_one_step_reaches_the_chain() -> None:
+    config = RouseConfig(lengths=(16,), steps=1, batch=64, updates=200, rate=0.05)
+    student = distilled_exactly(config, fresh(config))
+    assert exact_distance(student.net, config, 16) < 0.002
+
+
+@pytest.mark.slow
+def test_with_an_exact_fake_a_student_of_four_steps_reaches_the_chain() -> None:
+    config = RouseConfig(lengths=(8,), steps=4, batch=64, updates=800, rate=0.1)
+    student = distilled_exactly(config, fresh(config))
+    assert exact_distance(student.net, config, 8) < 0.002
+
+
+# The farthest prefix after 300 updates, seeds 0 and 1: .09 and .10 with a fake that knows the step, .58 and .56 without.
+@pytest.mark.parametrize(("fake", "low", "high"), [("per-step", 0.0, 0.2), ("shared", 0.3, 1.0)])
+def test_a_fake_that_does_not_know_the_step_leads_students_with_free_gains_astray(
+    fake: str, low: float, high: float
+) -> None:
+    config = RouseConfig(lengths=(16,), steps=4, batch=64, updates=300, rate=0.03, fake=fake)
+    student = fresh(config)
+    student.net = FreeGains(config)
+    assert low <= max(prefix_distances(distilled_exactly(config, student).net, config)) < high
+
+
+@pytest.mark.parametrize("alpha", [0.5, 1.0, 1.2])
+def test_the_loss_at_an_exact_fake_is_one_minus_alpha_times_the_fisher_divergence(alpha: float) -> None:
+    config = RouseConfig(lengths=(8,), steps=1, batch=40_000)
+    student = fresh(config)
+    with torch.no_grad():
+        found = sid(config, student, exact_fake(student, config), 0, alpha)
+    identity, fisher = float(found.logs["identity"]), float(found.logs["fisher"])
+    assert fisher > 0.003
+    assert identity == pytest.approx((1 - alpha) * fisher, abs=0.02 * fisher)
+
+
+def test_a_fake_that_agrees_with_the_teacher_moves_no_student() -> None:
+    config = RouseConfig(lengths=(8,), steps=4, batch=32)
+    student, fake = fresh(config), recipe.make_fake(config).requires_grad_(False)
+    sid(config, student, fake, 0).total.backward()
+    assert float(student.net.log_variance.grad.abs().max()) == 0
+    moved = exact_fake(student, config)
+    sid(config, student, moved, 0).total.backward()
+    assert float(student.net.log_variance.grad.abs().max()) > 0
+
+
+@pytest.mark.parametrize("scale", [0.45, 0.671])
+def test_a_noise_scale_asked_of_a_batch_multiplies_samples_and_their_variances_by_its_square(
+    scale: float,
+) -> None:
+    config = RouseConfig(lengths=(16,), steps=4)
+    sampler = recipe.product(config).contenders["student"]
+    batch = recipe.request(config, RouseRequest(), 4000, Key(0))
+    cold = replace(batch, extra={"noise_scale": scale})
+    shelf = {"student": fresh(config)}
+    with torch.no_grad():
+        (*_, full), (*_, less) = (
+            list(sampler.fn(shelf, one, Step.inference(Key(2)))) for one in (batch, cold)
+        )
+        (*_, other) = sampler.fn(shelf, cold, Step.inference(Key(3)))
+    torch.testing.assert_close(less.x, scale * full.x, atol=1e-5, rtol=1e-4)
+    # By sampling: the square of a Gaussian has a standard deviation of sqrt(2) times its mean, in 3 * 4000 draws.
+    _, basis = rouse_modes(16, BOND)
+    found = torch.einsum("np,bnc->bpc", basis, other.x.double()).square().mean((0, 2))
+    exact = roll_of(shelf["student"].net, config, 16, scale)[-1]
+    assert float(((found / exact - 1) / math.sqrt(2 / (3 * 4000))).abs().max()) < 4
+    assert float(((found / exact - 1) / math.sqrt(2 / (3 * 4000))).square().mean()) < 3
+
+
+@pytest.mark.parametrize(("steps", "expected"), [(1, 0.840), (4, 0.809), (16, 0.711)])
+def test_undistilled_and_colder_is_farther_still(steps: int, expected: float) -> None:
+    config = RouseConfig(lengths=(16,), steps=steps)
+    net = recipe.make_teacher(config).net
+    exact, _ = rouse_modes(16, BOND)
+    gap = roll_of(net, config, 16, 0.45)[-1].sqrt() - exact.sqrt()
+    assert math.sqrt(float(gap.square().sum() / exact.sum())) == pytest.approx(expected, abs=2e-3)
+
+
+def test_what_moves_or_turns_noise_moves_or_turns_samples_as_it_should() -> None:
+    config = RouseConfig(lengths=(16,), steps=4)
+    student = fresh(config).double()
+    batch = recipe.request(config, RouseRequest(), 6, Key(0))
+    noise = student.process.on(batch.mask).noise(batch, Key(5)).double()
+    turn, _ = torch.linalg.qr(Key(4).normal(torch.zeros(3, 3).double()))
+
+    def one_step(noise: Tensor) -> Tensor:
+        with torch.no_grad():
+            return student.generate(batch, Step.inference(Key(1)), noise=noise, steps=1).x
+
+    made = one_step(noise)
+    shifted = one_step(Centered(mask=batch.mask).project(noise + torch.tensor([1.0, -2.0, 3.0]).double()))
+    torch.testing.assert_close(shifted, made, atol=1e-9, rtol=1e-9)
+    torch.testing.assert_close(one_step(noise @ turn.T), made @ turn.T, atol=1e-9, rtol=1e-9)
+    order = torch.tensor([3, 1, 5, 0, 2, 4])
+    torch.testing.assert_close(one_step(noise[order]), made[order], atol=1e-12, rtol=1e-12)
+
+
+# Normalized W2 of seeds 0 and 1: .0049 and .0095.
+@pytest.mark.slow
+def test_with_a_learned_fake_and_time_a_student_of_one_step_comes_within_two_percent(tmp_path: Path) -> None:
+    net, config = distilled(tmp_path, steps=1, updates=1000, rate=0.05, fake_rate=0.1)
+    assert exact_distance(net, config, 8) < 0.02
