@@ -33,7 +33,7 @@ def asides(
         teacher_own: calls of the teacher itself.
         scales: noise scales.
     """
-    found = {}
+    found: dict[str, Sampler] = {}
     if student.with_steps is not None:
         found |= {f"student_{n}": student.with_steps(n) for n in CALLS if n != own}
     if teacher.with_steps is not None:

@@ -16,7 +16,7 @@ from fewstep_protein.panels.asides import pictured
 from fewstep_protein.panels.molecules import real_of
 from fewstep_protein.panels.plots import frame, svg
 from fewstep_protein.structures import geometry
-from fewstep_protein.structures.files import ANGSTROM
+from fewstep_protein.structures.formats import ANGSTROM
 
 DOTS = 300
 """Chains per plot."""
