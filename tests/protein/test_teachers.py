@@ -535,12 +535,12 @@ def under_published_names(net: PairNet, per_nm: float) -> dict[str, Tensor]:
 @pytest.fixture(scope="module")
 def elsewhere_trained() -> Denoiser:
     """A small pair network that learned v for some seconds, in another project for all that anybody can tell."""
-    process, updates = flow(t_min=0.005, sigma_data=0.6, geometry=Centered()), 80
+    process, updates = flow(t_min=0.005, sigma_data=0.6, geometry=Centered()), 50
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = Denoiser(PairNet(SMALL, process.sigma_data), process, "flow")
     objective = Denoising(LogitNormal(-0.8, 1.3, 0.005, 1.0), edm, role="teacher")
-    source = Turned(Windows(split(held_out=False), 16, 16, 16))
+    source = Turned(Windows(split(held_out=False), 8, 16, 16))
     adam = torch.optim.Adam(model.parameters(), 1e-2)
     for index in range(updates):
         step = Step(index, updates, Key(0).at(index))
