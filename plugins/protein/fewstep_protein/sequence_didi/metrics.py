@@ -50,7 +50,7 @@ def sequence_metrics(reference: Reference) -> tuple[Metric, ...]:
             "lower",
             _of_counts(pair_counts, lambda n: divergence(n / n.sum(), known)),
             "nats",
-            f"KL(pairs of neighbors | {source}): what is made up. N exact pairs give about 399 / (2 N)",
+            f"KL(pairs of neighbors | {source}): what is made up. N exact pairs give up to 399 / (2 N)",
         ),
         Metric(
             "pair_missing",
