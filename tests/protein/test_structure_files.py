@@ -133,3 +133,18 @@ def test_a_chain_of_several_domains_has_the_levels_that_they_share(tmp_path: Pat
     path.write_text("1oai 1.10.8\n")
     with pytest.raises(FewstepError, match="line 1"):
         labels.read_domain_list(path)
+
+
+def test_a_recipe_learns_from_a_file_of_the_user(tmp_path: Path) -> None:
+    from fewstep.protocol import Key
+    from fewstep_protein.sid_backbone import recipe
+    from fewstep_protein.sid_backbone.config import BackboneConfig
+
+    path = str(tmp_path / "mine.npz")
+    segments.save(Path(path), [straight(60, cath="2.60"), straight(50, cath="1.10", held_out=True)])
+    config = BackboneConfig(data={"path": path}, shortest=30, longest=40)
+    batch = recipe._windows(config, 4).batch(0, Key(0))
+    torch.testing.assert_close(batch.x[..., 1:], torch.zeros_like(batch.x[..., 1:]))
+    assert recipe.label_counts(config) == (4, 2, 0)
+    longer = BackboneConfig(data={"path": path}, shortest=30, longest=60)
+    assert recipe.evaluation(longer, 4, Key(0)).like.shape[1] <= 50

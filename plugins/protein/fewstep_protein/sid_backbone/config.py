@@ -10,6 +10,7 @@ from fewstep.config import RecipeConfig, setting
 from fewstep.config.objectives import AnyObjective, SiDConfig
 from fewstep.config.times import TimesConfig
 from fewstep_protein.networks.choice import NetworkConfig
+from fewstep_protein.structures.segments import DataConfig
 from fewstep_protein.teachers.outputs import Output, Unit
 
 
@@ -21,6 +22,7 @@ class BackboneConfig(RecipeConfig):
         "how the student learns",
         paper="Zhou et al. 2024; Xie et al. 2025 (distilled Proteina)",
     )
+    data: DataConfig = setting(DataConfig(), "real structures")
     shortest: int = setting(32, "shortest chain", unit="residues", ge=6, le=512)
     longest: int = setting(64, "longest chain", unit="residues", ge=6, le=512)
     network: NetworkConfig = setting(NetworkConfig(), "size of the networks")

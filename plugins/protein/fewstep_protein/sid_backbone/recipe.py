@@ -83,7 +83,7 @@ def build(config: BackboneConfig, site: Site) -> Plan:
         make_process(config),
         partial(make_teacher, config),
         partial(evaluation, config, 8, site.key.at("trial")),
-        read_folds(config.teacher_labels, vocabulary().levels),
+        read_folds(config.teacher_labels, vocabulary(config.data.path).levels),
     )
     if given is None:
         left = {"teacher_ema": "teacher", "early": "early"}
@@ -119,13 +119,13 @@ def chain_size(shortest: int, longest: int) -> float:
 def make_teacher(config: BackboneConfig) -> Denoiser:
     """A fresh teacher."""
     process = make_process(config)
-    net = network(config.network, process.sigma_data, labels=label_counts(), teaches=True)
+    net = network(config.network, process.sigma_data, labels=label_counts(config), teaches=True)
     return Denoiser(net, process, "edm")
 
 
-def label_counts() -> tuple[int, ...]:
+def label_counts(config: BackboneConfig) -> tuple[int, ...]:
     """Classes, architectures and topologies that the chains know."""
-    return tuple(len(level) for level in vocabulary().levels)
+    return tuple(len(level) for level in vocabulary(config.data.path).levels)
 
 
 def guided(config: BackboneConfig, teacher: Denoiser, shelf: Shelf) -> Denoiser:
@@ -147,7 +147,7 @@ def make_student(config: BackboneConfig, now: Round, teacher: Denoiser) -> FewSt
     """A student that takes its first weights from the teacher."""
     process = make_process(config)
     lands = is_flow_map(now.objective)
-    net = beside(teacher.net, config.network, process.sigma_data, lands=lands, labels=label_counts())
+    net = beside(teacher.net, config.network, process.sigma_data, lands=lands, labels=label_counts(config))
     return student_for(now.objective, net, process, teacher.prediction, now.times, pick="random")
 
 
@@ -155,7 +155,9 @@ def make_fake(config: BackboneConfig, teacher: Denoiser) -> Denoiser:
     """The teacher's network, told the step unless the fake is shared by all steps."""
     process = make_process(config)
     told = config.fake == "per-step"
-    net = beside(teacher.net, config.network, process.sigma_data, reads_index=told, labels=label_counts())
+    net = beside(
+        teacher.net, config.network, process.sigma_data, reads_index=told, labels=label_counts(config)
+    )
     return Denoiser(net, process, teacher.prediction)
 
 
@@ -218,7 +220,9 @@ def _fake_rate(config: BackboneConfig) -> Ramp | float:
 
 def _windows(config: BackboneConfig, size: int) -> Source:
     """Real chains, partly told what they are."""
-    shown = Windows(split(held_out=False), size, config.shortest, config.longest, labels=True)
+    shown = Windows(
+        split(held_out=False, path=config.data.path), size, config.shortest, config.longest, labels=True
+    )
     return PartlyTold(shown)
 
 
@@ -226,7 +230,7 @@ def _requests(config: BackboneConfig, reads: frozenset[str]) -> Source:
     """Lengths and labels; data only for an objective that asks for it."""
     if "x" in reads:
         return _windows(config, config.batch)
-    chains = split(held_out=False)
+    chains = split(held_out=False, path=config.data.path)
     return PartlyTold(Lengths(config.batch, config.shortest, config.longest, labelled=chains))
 
 
@@ -235,7 +239,7 @@ def product(config: BackboneConfig) -> Product:
     student = roll_sampler("student", config.finest)
     teacher = many_steps(config)
     ode = solver_sampler("teacher", ddim, max(1, config.steps - 1))
-    measured = backbone_metrics()
+    measured = backbone_metrics([s.coordinates for s in split(held_out=False, path=config.data.path)])
     metrics = (*measured, *to_teacher(measured))
     return Product(
         student="student",
@@ -245,8 +249,8 @@ def product(config: BackboneConfig) -> Product:
             "teacher_fewstep": undistilled("teacher", config.steps, config.finest),
             "teacher_ode": ode,
             "teacher_one_call": one_call_sampler("teacher"),
-            "asked_alpha": asked_for(student, vocabulary().indices("1")),
-            "asked_beta": asked_for(student, vocabulary().indices("2")),
+            "asked_alpha": asked_for(student, vocabulary(config.data.path).indices("1")),
+            "asked_beta": asked_for(student, vocabulary(config.data.path).indices("2")),
         },
         evaluation=partial(evaluation, config),
         request=request,
@@ -269,8 +273,11 @@ def many_steps(config: BackboneConfig) -> Sampler:
 
 
 def evaluation(config: BackboneConfig, number: int, key: Key) -> Batch:
-    """Held-out real windows of all lengths: their lengths are asked for, their coordinates are the truth."""
-    source = Windows(
-        split(held_out=True), number, config.shortest, config.longest, config.longest - config.shortest
-    )
+    """Held-out real windows: their lengths are asked for, their coordinates are the truth.
+
+    Lengths end where held-out chains do: those that are shipped have at most 146 residues.
+    """
+    known = split(held_out=True, path=config.data.path)
+    longest = min(config.longest, max(len(s.coordinates) for s in known))
+    source = Windows(known, number, config.shortest, longest, longest - config.shortest)
     return source.batch(0, key)
