@@ -6,6 +6,10 @@ from fewstep.plugins import Gate, RecipeSpec
 
 DIDI = "Zheng et al.: Ultra-fast language generation via discrete diffusion divergence instruct, 2025, arXiv:2509.25035"
 
+PAIRS = "set from seeds 0 and 1, a table is in the recipe's README; the teacher in 2 calls has 0.81 to 0.82 on every seed"
+COLLAPSE = "sequences of the chain have 2.57, greedy decoding 2.09"
+REAL = "one seed: 2.51 and 0.008 for the student, 1.42 and 0.92 for greedy decoding; pairs cannot tell teachers apart here"
+
 RECIPE = RecipeSpec(
     name="protein/sequence-didi",
     summary="Draw amino-acid sequences in two calls, from a chain whose law is known or from real proteins",
@@ -44,7 +48,16 @@ RECIPE = RecipeSpec(
         },
     },
     gates=(
-        Gate(metric="pair_kl", control="teacher_fewstep", at_most=0.75),
-        Gate(metric="entropy", control="teacher_greedy", at_least=2.3),
+        Gate(metric="pair_kl", control="teacher_fewstep", at_most=0.7, profiles=("default",), why=PAIRS),
+        Gate(metric="pair_kl", control="teacher_fewstep", at_most=0.79, profiles=("smoke",), why=PAIRS),
+        Gate(
+            metric="entropy",
+            control="teacher_greedy",
+            at_least=2.3,
+            profiles=("default", "smoke", "didi"),
+            why=COLLAPSE,
+        ),
+        Gate(metric="entropy", control="teacher_greedy", at_least=2.2, profiles=("real",), why=REAL),
+        Gate(metric="composition_kl", control="teacher_greedy", at_most=0.05, profiles=("real",), why=REAL),
     ),
 )
