@@ -111,4 +111,6 @@ def _print(
 
 
 def _short(value: Any) -> str:
+    if value != value:  # a predictor that tells no confidence
+        return "-"
     return f"{value:.3g}" if isinstance(value, float) else str(value)
