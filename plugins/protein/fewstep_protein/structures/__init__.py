@@ -1,1 +1,1 @@
-"""Real CA segments with their provenance, and the script that harvested them."""
+"""Real chains: what is shipped and harvested, how it is read, chosen, split and drawn from; and chains as files."""
