@@ -358,3 +358,11 @@ def test_what_moves_or_turns_noise_moves_or_turns_samples_as_it_should() -> None
 def test_with_a_learned_fake_and_time_a_student_of_one_step_comes_within_two_percent(tmp_path: Path) -> None:
     net, config = distilled(tmp_path, steps=1, updates=1000, rate=0.05, fake_rate=0.1)
     assert exact_distance(net, config, 8) < 0.02
+
+
+# 1500 updates: .0025.
+@pytest.mark.slow
+def test_with_an_exact_fake_a_student_of_sixteen_steps_reaches_the_chain() -> None:
+    config = RouseConfig(lengths=(8,), steps=16, batch=64, updates=1500, rate=0.1)
+    student = distilled_exactly(config, fresh(config))
+    assert exact_distance(student.net, config, 8) < 0.005
