@@ -25,6 +25,7 @@ from fewstep_protein.designs.campaign import backbone_campaign
 from fewstep_protein.designs.filters import BOUNDS, Filters, failures
 from fewstep_protein.designs.request import PAIRS, BackboneRequest, options, portion, request, sequence_scores
 from fewstep_protein.structures import files, segments, sources
+from fewstep_protein.structures.labels import Vocabulary
 from fewstep_protein.structures.segments import vocabulary
 
 SIZES = [f"network.{name}" for name in ("width=16", "rounds=1", "layers=1", "heads=2")]
@@ -87,6 +88,17 @@ def test_a_cath_code_becomes_labels_for_every_chain_and_none_is_told_unless_aske
     asked = request(BackboneRequest(length="30", cath="1"), 3, Key(0))
     assert asked.cond.data["cath"].tolist() == [list(vocabulary().indices("1"))] * 3
     assert request(BackboneRequest(length="30"), 3, Key(0)).cond.data is None
+
+
+def test_codes_are_those_of_the_chains_that_a_generator_was_trained_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    known = {None: Vocabulary.of(["1.10.8"]), "mine.npz": Vocabulary.of(["1.5.6", "1.10.8"])}
+    monkeypatch.setattr("fewstep_protein.designs.request.vocabulary", known.__getitem__)
+    asked = request(options(24, 40, "mine.npz")(cath="1.10"), 1, Key(0))
+    assert asked.cond.data["cath"].tolist() == [[1, 2, 0]]
+    with pytest.raises(ValidationError, match="cath"):
+        options(24, 40)(cath="1.5")
 
 
 @pytest.mark.parametrize("code", ["alpha", "9", "1..2"])

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from pydantic import Field, create_model, field_validator, model_validator
@@ -32,6 +32,9 @@ MOST_CHAINS = 256
 
 class Wanted(Settings):
     """What is drawn, and what is written of it."""
+
+    data: ClassVar[str | None] = None
+    """File whose CATH codes are known; None is the shipped one."""
 
     length: str = setting(
         "32",
@@ -84,7 +87,7 @@ class Wanted(Settings):
     @classmethod
     def _in_vocabulary(cls, given: str) -> str:
         with _refused():
-            vocabulary().indices(given)
+            vocabulary(cls.data).indices(given)
         return given
 
     @property
@@ -129,8 +132,14 @@ def _refused() -> Iterator[None]:
         raise ValueError(f"{error.what}; {error.todo or error.expected}") from error
 
 
-def options(shortest: int, longest: int) -> type[BackboneRequest]:
-    """The request of a generator that was trained on these lengths: they are what it draws when nothing is said."""
+def options(shortest: int, longest: int, data: str | None = None) -> type[BackboneRequest]:
+    """The request of a generator that was trained on these lengths: they are what it draws when nothing is said.
+
+    Args:
+        shortest: residues of the shortest chain.
+        longest: residues of the longest chain.
+        data: file of the chains that it was trained on, whose CATH codes it knows.
+    """
     about = BackboneRequest.model_fields["length"]
     field = Field(
         f"{shortest}-{longest}", description=about.description, json_schema_extra=about.json_schema_extra
@@ -138,6 +147,7 @@ def options(shortest: int, longest: int) -> type[BackboneRequest]:
     made: type[BackboneRequest] = create_model(
         "BackboneRequest", __base__=BackboneRequest, __module__=__name__, length=(str, field)
     )
+    made.data = data
     return made
 
 
@@ -179,7 +189,7 @@ def request(asked: BackboneRequest, number: int, key: Key) -> Batch:
     batch = blank(torch.as_tensor(drawn))
     cond = batch.cond
     if asked.cath:
-        labels = torch.tensor(vocabulary().indices(asked.cath)).expand(number, LEVELS)
+        labels = torch.tensor(vocabulary(asked.data).indices(asked.cath)).expand(number, LEVELS)
         cond = replace(cond, data={"cath": labels})
     return replace(batch, cond=cond, extra={"noise_scale": asked.noise_scale})
 

@@ -254,7 +254,7 @@ def product(config: BackboneConfig) -> Product:
         },
         evaluation=partial(evaluation, config),
         request=request,
-        options=options(config.shortest, config.longest),
+        options=options(config.shortest, config.longest, config.data.path),
         write=files.write_chains,
         metrics=metrics,
         panels=backbone_panels(metrics),
