@@ -17,7 +17,7 @@ from fewstep.processes.rotations import exp, log
 from fewstep.protocol import Batch, Cond, Denoiser, Key, Step, with_index
 from fewstep_protein.frames.config import FramesConfig
 from fewstep_protein.frames.data import FrameLengths, FrameWindows, traces, with_backbones
-from fewstep_protein.frames.network import PREDICTS, FrameNet, peptide_strain, neighbors
+from fewstep_protein.frames.network import PREDICTS, FrameNet, neighbors, peptide_strain
 from fewstep_protein.frames.objective import FrameDenoising, distance_error
 from fewstep_protein.frames.process import SHARPEST, frame_flow, of_velocity
 from fewstep_protein.frames.recipe import make_fake, make_teacher
@@ -159,14 +159,14 @@ def test_a_fresh_network_turns_nothing_and_a_fresh_fake_does_not_hear_the_step()
 def test_a_whole_peptide_has_no_strain_and_a_stretched_one_points_along_its_bond() -> None:
     place, turn = ideal(HELIX, 8)
     there = torch.ones(1, 8, dtype=torch.bool)
-    assert float(peptide_strain(neighbors(place, turn, there)).abs().max()) < 1e-4
+    assert float(peptide_strain(neighbors(place, turn, there)).abs().max()) < 1e-3
     moved = place.clone()
     moved[:, 4:] += 0.05 * (turn[:, 3] @ torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64)).unsqueeze(1)
     strain = peptide_strain(neighbors(moved, turn, there))
-    assert float(strain[0, 3, 1].norm()) > 0.02
-    torch.testing.assert_close(strain[0, 3, 1].norm(), strain[0, 4, 0].norm(), atol=1e-6, rtol=1e-6)
+    assert float(strain[0, 3, 2].norm()) > 0.02
+    torch.testing.assert_close(strain[0, 3, 2].norm(), strain[0, 4, 0].norm(), atol=1e-6, rtol=1e-6)
     others = torch.cat([strain[0, :3].flatten(), strain[0, 5:].flatten()])
-    assert float(others.abs().max()) < 1e-4
+    assert float(others.abs().max()) < 1e-3
 
 
 def test_atom_distances_do_not_see_a_common_move_and_see_one_that_breaks_a_bond() -> None:

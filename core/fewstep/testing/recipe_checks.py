@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -170,13 +170,15 @@ def _metric_checks(found: Rehearsal) -> Iterator[Check]:
 def _worse(batch: Batch) -> Any:
     """Truth with as much noise as signal; ids shuffled along the last axis."""
 
-    def spoil(leaf: torch.Tensor) -> torch.Tensor:
+    def spoil(leaf: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
         if not leaf.is_floating_point():
             return leaf[..., KEY.permutation(leaf.shape[-1])]
         noisy = leaf + KEY.normal(leaf) * leaf.std()
-        return noisy if batch.mask is None or leaf.ndim != batch.mask.ndim else noisy * batch.mask
+        return noisy if mask is None or leaf.ndim != mask.ndim else noisy * mask
 
-    return tree_map(spoil, batch.x)
+    if isinstance(batch.mask, Mapping):
+        return {name: spoil(leaf, batch.mask.get(name)) for name, leaf in batch.x.items()}
+    return tree_map(lambda leaf: spoil(leaf, batch.mask), batch.x)
 
 
 def _shown(found: Rehearsal) -> None:

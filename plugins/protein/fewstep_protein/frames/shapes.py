@@ -26,7 +26,8 @@ class ShapeNet(nn.Module):
     Args:
         process: the product process with leaves place and turn.
         law: the shapes.
-        steps: rows of the tables; the condition's step index chooses one (row 0 without an index).
+        steps: rows of the tables, each beside one that all steps share; the condition's step index chooses one (the
+            first without an index).
     """
 
     def __init__(self, process: Product, law: ShapeLaw, steps: int = 1) -> None:
@@ -34,10 +35,10 @@ class ShapeNet(nn.Module):
         super().__init__()
         self.process: Any = process.leaves["place"]
         self.law = law
-        self.log_share = nn.Parameter(torch.tensor(SHARES).log().repeat(steps, 1))
-        self.log_wobble = nn.Parameter(torch.tensor(WOBBLE_SHARES).log().repeat(steps, 1))
-        self.log_variance = nn.Parameter(law.modes[0].float().log().repeat(steps, 1))
-        self.log_sharpness = nn.Parameter(torch.zeros(steps, 2))
+        self.log_share = _table(torch.tensor(SHARES).log(), steps)
+        self.log_wobble = _table(torch.tensor(WOBBLE_SHARES).log(), steps)
+        self.log_variance = _table(law.modes[0].float().log(), steps)
+        self.log_sharpness = _table(torch.zeros(2), steps)
 
     def forward(self, x: Any, time: Tensor, cond: Cond) -> dict[str, Tensor]:
         """Places (B, N, 3) and tangents (B, N, 3).
@@ -52,7 +53,7 @@ class ShapeNet(nn.Module):
         scale = self.process.network_input(torch.ones_like(t), t)
         step = torch.zeros(len(t), dtype=torch.int64) if cond.index is None else cond.index
         share, wobble, variance, sharp = (
-            table[step].double()
+            (table[0] + table[1 + step]).double()
             for table in (self.log_share, self.log_wobble, self.log_variance, self.log_sharpness)
         )
         variance, sharp = variance.exp(), sharp.exp()
@@ -67,3 +68,8 @@ class ShapeNet(nn.Module):
         place = (belief * (self.law.places + self.law.modes[1] @ (gain * modes))).sum(1)
         turn = (belief * (inner * toward).sum(2)).sum(1)
         return {"place": place.to(x["place"].dtype), "turn": turn.to(x["turn"].dtype)}
+
+
+def _table(row: Tensor, steps: int) -> nn.Parameter:
+    """(1 + steps, ...) what all steps share, then what each adds to it."""
+    return nn.Parameter(torch.cat([row[None], torch.zeros(steps, len(row))]))

@@ -2,9 +2,28 @@
 
 from __future__ import annotations
 
-from fewstep.plugins import RecipeSpec
+from fewstep.plugins import Gate, RecipeSpec
 
 SID = "Zhou et al.: Score identity distillation, 2024, arXiv:2404.04057"
+CONTROLS = ("teacher_fewstep", "teacher_ode")
+ORACLE_WHY = "TODO"
+SMOKE_CLASHES = (
+    "smoke, seeds 0-2: students 0.92 to 0.98, the teacher in as few calls 1.56 to 1.98; seed 3: 0.91, 1.58"
+)
+SMOKE_TRANS = (
+    "smoke, seeds 0-2: students 0.61 to 0.70, the teacher in as few calls 0.44 to 0.52; seed 3: 0.65, 0.53"
+)
+CLASHES = "TODO"
+PAIRS = "TODO"
+RAMACHANDRAN = "TODO"
+
+
+def _gates(metric: str, profile: str, why: str, **bound: float) -> tuple[Gate, ...]:
+    """One gate for each control."""
+    return tuple(
+        Gate(metric=metric, control=control, profiles=(profile,), why=why, **bound) for control in CONTROLS
+    )
+
 
 ORACLE = RecipeSpec(
     name="protein/frames-oracle",
@@ -17,7 +36,10 @@ ORACLE = RecipeSpec(
         "smoke": {"updates": 80, "samples": 512, "teacher_steps": 30},
         "paper": {"residues": 32, "steps": 8, "updates": 5000, "batch": 1024},
     },
-    gates=(),
+    gates=(
+        *_gates("place_w2", "smoke", ORACLE_WHY, at_most=0.25),
+        *_gates("place_w2", "default", ORACLE_WHY, at_most=0.2),
+    ),
 )
 
 RECIPE = RecipeSpec(
@@ -31,10 +53,16 @@ RECIPE = RecipeSpec(
         "smoke": {
             "shortest": 12,
             "longest": 20,
+            "network.width": 32,
+            "network.rounds": 2,
             "teacher_updates": 150,
-            "updates": 20,
-            "samples": 32,
+            "teacher_batch": 12,
             "teacher_steps": 20,
+            "updates": 35,
+            "batch": 12,
+            "rate": 1e-3,
+            "fake_rate": 2e-3,
+            "samples": 40,
         },
         "paper": {
             "shortest": 60,
@@ -54,5 +82,11 @@ RECIPE = RecipeSpec(
             "fake_rate": 1e-4,
         },
     },
-    gates=(),
+    gates=(
+        *_gates("clashes", "smoke", SMOKE_CLASHES, at_most=1.25),
+        *_gates("trans", "smoke", SMOKE_TRANS, at_least=0.56),
+        *_gates("clashes", "default", CLASHES, at_most=0.35),
+        *_gates("pair_distance", "default", PAIRS, at_most=3.5),
+        *_gates("ramachandran", "default", RAMACHANDRAN, at_most=0.49),
+    ),
 )
