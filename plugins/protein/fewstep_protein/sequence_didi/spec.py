@@ -49,7 +49,7 @@ RECIPE = RecipeSpec(
     },
     gates=(
         Gate(metric="pair_kl", control="teacher_fewstep", at_most=0.7, profiles=("default",), why=PAIRS),
-        Gate(metric="pair_kl", control="teacher_fewstep", at_most=0.79, profiles=("smoke",), why=PAIRS),
+        Gate(metric="pair_kl", control="teacher_fewstep", at_most=0.76, profiles=("smoke",), why=PAIRS),
         Gate(
             metric="entropy",
             control="teacher_greedy",
