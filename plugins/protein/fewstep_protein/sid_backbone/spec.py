@@ -90,6 +90,8 @@ RECIPE = RecipeSpec(
             "batch": 4096,
             "rate": 5e-5,
             "fake_rate": 1e-4,
+            "fake_reset": 98,
+            "restarts": 1000,
         },
     },
     gates=(
