@@ -44,7 +44,7 @@ def frame(x: Axis, y: Axis, ticks: Sequence[float] = ()) -> str:
         at = y.at(tick)
         parts.append(f'<line class="grid" x1="{x.start:g}" x2="{x.end:g}" y1="{at:.1f}" y2="{at:.1f}"/>')
         parts.append(
-            f'<text class="tick" x="{x.start - 6:g}" y="{at + 4:.1f}" text-anchor="end">{tick:.3g}</text>'
+            f'<text class="tick" x="{x.start - 6:g}" y="{at + 4:.1f}" text-anchor="end">{tick:.4g}</text>'
         )
     middle = ((x.start + x.end) / 2, (y.start + y.end) / 2)
     parts.append(
