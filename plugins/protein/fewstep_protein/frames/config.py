@@ -96,6 +96,6 @@ class OracleConfig(RecipeConfig):
     )
     updates: int = setting(200, "updates of the student", unit="updates", ge=1)
     batch: int = setting(48, "chains per update", unit="chains", ge=1)
-    rate: float = setting(0.15, "learning rate of the student's tables, falling linearly to 2 %", gt=0)
+    rate: float = setting(0.1, "learning rate of the student's tables, falling linearly to 2 %", gt=0)
     fake_rate: float = setting(0.2, "learning rate of the fake's tables, falling linearly to 10 %", gt=0)
     samples: int = setting(1024, "chains drawn for the evaluation", unit="chains", ge=64)
