@@ -79,7 +79,7 @@ class BackboneConfig(RecipeConfig):
     early: float = setting(
         0.125, "where the early checkpoint is taken, as a share of the teacher's updates", gt=0, lt=1
     )
-    updates: int = setting(250, "updates of the student", unit="updates", ge=1)
+    updates: int = setting(120, "updates of the student", unit="updates", ge=1)
     batch: int = setting(16, "chains per update of the student", unit="chains", ge=1)
     rate: float = setting(5e-4, "learning rate of the student", gt=0)
     fake_rate: float = setting(
