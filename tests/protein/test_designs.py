@@ -297,3 +297,16 @@ def test_further_measures_add_their_columns(run: Run, tmp_path: Path) -> None:
     run.plan = replace(run.plan, product=replace(run.product, campaign=backbone_campaign("x", measures)))
     run.campaign(2, tmp_path, length="20")
     assert [row["score"] for row in rows(tmp_path)] == ["20", "20"]
+
+
+def test_whole_backbones_keep_their_ca_atoms_and_have_peptide_bonds(run: Run, tmp_path: Path) -> None:
+    run.campaign(2, tmp_path / "ca", length="40", files="pdb")
+    run.campaign(2, tmp_path / "whole", length="40", files="pdb", backbone=True, ensemble=True)
+    for name in ("design_000000.pdb", "design_000001.pdb"):
+        places = files.read_chain(tmp_path / "whole" / name)
+        torch.testing.assert_close(places, files.read_chain(tmp_path / "ca" / name))
+        chain = gemmi.read_structure(str(tmp_path / "whole" / name))[0]["A"]
+        assert [[atom.name for atom in residue] for residue in chain] == [["N", "CA", "C", "O"]] * 40
+        bonds = [a["C"][0].pos.dist(b["N"][0].pos) for a, b in zip(chain, list(chain)[1:], strict=False)]
+        assert sum(bonds) / len(bonds) == pytest.approx(1.33, abs=0.03)
+    assert len(gemmi.read_structure(str(tmp_path / "whole" / "ensemble.pdb"))[0]["A"][0]) == 4

@@ -104,15 +104,21 @@ def _opened(run: Run, asked: Asked, size: int, folder: Path) -> RunFolder:
         state.write_json("asked.json", told)
         return state
     before = state.read_json("asked.json")
-    differing = [name for name in told if before.get(name) != told[name]]
+    then, now = _flat(before), _flat(told)
+    differing = [name for name in now if then.get(name) != now[name]]
     if differing:
-        lines = [f"{name}: {before.get(name)!r} there, {told[name]!r} asked" for name in differing]
+        lines = [f"{name}: {then.get(name)!r} there, {now[name]!r} asked" for name in differing]
         raise FewstepError(
             f"{folder} holds another campaign\n" + "\n".join(lines),
             "the same question, to go on with it",
             "give another --out, or ask what was asked before",
         )
     return state
+
+
+def _flat(told: Mapping[str, Any]) -> dict[str, Any]:
+    """Options by their own names, beside the rest."""
+    return {name: value for name, value in told.items() if name != "options"} | dict(told.get("options", {}))
 
 
 def _about(run: Run, asked: Asked) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from fewstep.protocol import Campaign, Drawn
 from fewstep_protein.designs.filters import failures
 from fewstep_protein.designs.request import BackboneRequest, portion, sequence_scores
 from fewstep_protein.designs.table import write_table
+from fewstep_protein.folding.rebuild import rebuild
 from fewstep_protein.metrics.chains import describe_all
 from fewstep_protein.metrics.secondary import secondary_structure
 from fewstep_protein.panels.traces import flat_trace, letters
@@ -60,7 +61,9 @@ def _write(
         numbers = {column: _plain(values[i]) for column, values in columns.items()}
         reasons, whole = failures(options, numbers), bool(chain.isfinite().all())
         wanted = options.kinds if options.all_files or not reasons else []
-        model = partial(Model, chain, name, structure=structure, about={**origin, "index": first + i})
+        model = partial(
+            _model, options, chain, name, structure=structure, about={**origin, "index": first + i}
+        )
         records.append(
             {
                 "name": name,
@@ -75,6 +78,11 @@ def _write(
             }
         )
     return records
+
+
+def _model(options: BackboneRequest, chain: Tensor, name: str, **about: Any) -> Model:
+    """The chain as files will hold it: its CA atoms, or with N, C and O around them."""
+    return Model(rebuild(chain) if options.backbone else chain, name, **about)
 
 
 def _saved(model: Callable[[], Model], stem: Path, kinds: Sequence[str]) -> list[str]:
@@ -92,7 +100,7 @@ def finish(options: BackboneRequest, folder: Path, records: Sequence[Mapping[str
     if not options.ensemble or not passing:
         return tables
     models = [
-        Model(read_chain(folder / record["files"][0]), "ensemble", about=record["about"])
+        _model(options, read_chain(folder / record["files"][0]), "ensemble", about=record["about"])
         for record in islice(passing, MOST)
     ]
     for path, text in ((folder / "ensemble.pdb", pdb(models)), (folder / "ensemble.cif", mmcif(models))):

@@ -56,6 +56,9 @@ class Wanted(Settings):
     )
     files: str = setting(",".join(KINDS), f"kinds of files, from {', '.join(KINDS)}")
     all_files: bool = setting(False, "write files of designs that do not pass, too")
+    backbone: bool = setting(
+        False, "files hold N, C and O too, put where they lie in real chains around such CA atoms"
+    )
     ensemble: bool = setting(
         False, "also write ensemble.pdb and ensemble.cif with all designs that pass as models"
     )
