@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -164,17 +164,34 @@ def _metric_checks(found: Rehearsal) -> Iterator[Check]:
     if batch.x is None:
         return
     for metric in product.metrics:
-        yield from named(metric.name, check_metric(metric, batch, _worse(batch)))
+        yield from named(metric.name, check_metric(metric, batch, *_worse(batch)))
 
 
-def _worse(batch: Batch) -> Any:
-    """Truth with as much noise as signal; ids shuffled along the last axis."""
+def _worse(batch: Batch) -> tuple[Any, ...]:
+    """Truth with as much noise as signal (ids shuffled), truth of which all rows are one, truth that left all bounds."""
+    return tuple(_spoilt(batch, how) for how in (_noisy, _alike, _huge))
 
+
+def _noisy(leaf: torch.Tensor) -> torch.Tensor:
+    if not leaf.is_floating_point():
+        return leaf[..., KEY.permutation(leaf.shape[-1])]
+    return leaf + KEY.normal(leaf) * leaf.std()
+
+
+def _alike(leaf: torch.Tensor) -> torch.Tensor:
+    return (leaf[:1] if leaf.is_floating_point() else leaf.flatten()[:1]).expand_as(leaf)
+
+
+def _huge(leaf: torch.Tensor) -> torch.Tensor:
+    return 1e4 * leaf if leaf.is_floating_point() else leaf.roll(1, -1)
+
+
+def _spoilt(batch: Batch, how: Callable[[torch.Tensor], torch.Tensor]) -> Any:
     def spoil(leaf: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-        if not leaf.is_floating_point():
-            return leaf[..., KEY.permutation(leaf.shape[-1])]
-        noisy = leaf + KEY.normal(leaf) * leaf.std()
-        return noisy if mask is None or leaf.ndim != mask.ndim else noisy * mask
+        worse = how(leaf)
+        if mask is None or leaf.ndim != mask.ndim or not leaf.is_floating_point():
+            return worse
+        return worse * mask
 
     if isinstance(batch.mask, Mapping):
         return {name: spoil(leaf, batch.mask.get(name)) for name, leaf in batch.x.items()}

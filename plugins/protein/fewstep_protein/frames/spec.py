@@ -10,18 +10,14 @@ ORACLE_WHY = "the short profile's bound; seed 0: student 0.13, the teacher in as
 ORACLE_SHORT = (
     "smoke, seeds 0-3: students 0.13 to 0.24, the teacher in as few calls 0.33 to 0.46; seed 4: 0.23"
 )
-SMOKE_CLASHES = (
-    "smoke, seeds 0-2: students 0.92 to 0.98, the teacher in as few calls 1.56 to 1.98; seed 3: 0.91, 1.58"
-)
-SMOKE_TRANS = (
-    "smoke, seeds 0-2: students 0.61 to 0.70, the teacher in as few calls 0.44 to 0.52; seed 3: 0.65, 0.53"
-)
+SMOKE_CLASHES = "smoke, set on seeds 0-3: students 0.91 to 0.98, the teacher in as few calls 1.56 to 1.98"
+SMOKE_TRANS = "smoke, set on seeds 0-3: students 0.61 to 0.70, the teacher in as few calls 0.44 to 0.53"
 CLASHES = (
-    "set on seed 0: student 0.20, the teacher in as few calls 0.53 and 1.05; seed 1 held: 0.22, 0.66 and 1.03"
+    "set on seed 0: student 0.20, the teacher in as few calls 0.53 and 1.05; seeds 1 and 2 held: 0.22, 0.21"
 )
-PAIRS = "set on seed 0: student 2.2, the teacher in as few calls 5.2 and 7.2; seed 1 held: 2.0, 5.3 and 6.7"
+PAIRS = "set on seed 0: student 2.2, the teacher in as few calls 5.2 and 7.2; seeds 1 and 2 held: 2.0, 2.4"
 RAMACHANDRAN = (
-    "set on seed 0: student 0.41, the teacher in as few calls 0.56 and 0.67; seed 1 held: 0.42, 0.55 and 0.61"
+    "set on seed 0: student 0.41, the teacher in as few calls 0.56 and 0.67; seeds 1 and 2 held: 0.42, 0.39"
 )
 
 
