@@ -10,11 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fewstep.protocol import Key
 from fewstep_protein.metrics.chains import describe, describe_all
-from fewstep_protein.metrics.speed import paces
-from fewstep_protein.rouse import recipe
-from fewstep_protein.rouse.config import RouseConfig
 from fewstep_protein.structures import segments
 
 
@@ -100,13 +96,3 @@ def test_a_thousand_chains_take_seconds() -> None:
     assert len(describe_all(many)["rg"]) == 1000
     # Measured: 0.8 seconds of a busy core; one call of P-SEA for each chain alone would take 4 seconds.
     assert time.process_time() - begin < 4
-
-
-def test_a_pace_is_that_of_the_chains_of_one_draw() -> None:
-    config = RouseConfig(lengths=(12, 16), steps=2)
-    shelf = {"teacher": recipe.make_teacher(config)}
-    found = paces(recipe.product(config).contenders["teacher_fewstep"], shelf, (12, 16), 8, Key(0))
-    assert [(pace.length, pace.chains, pace.calls) for pace in found] == [(12, 8, 2), (16, 8, 2)]
-    for pace in found:
-        assert pace.structures_per_second == pytest.approx(8 / pace.seconds)
-        assert pace.seconds > 0
