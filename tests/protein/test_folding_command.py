@@ -145,6 +145,8 @@ def test_a_run_stands_for_what_was_sampled_from_it(designs: Path) -> None:
 
 def test_equal_names_in_two_folders_are_told_apart() -> None:
     assert unique_names([Path("a/x.pdb"), Path("b/x.pdb"), Path("b/y.pdb")]) == ["a/x", "b/x", "y"]
+    deep = [Path("/home/someone/one/x.pdb"), Path("/home/someone/two/x.pdb")]
+    assert unique_names(deep) == ["one/x", "two/x"]
 
 
 def test_no_sequences_and_unknown_letters_are_refused_before_work_begins(

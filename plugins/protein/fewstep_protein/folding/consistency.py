@@ -19,13 +19,11 @@ from fewstep.protocol import Key, Score
 from fewstep.runs import bootstrap
 from fewstep_protein.folding.folder import Folded, Folder
 from fewstep_protein.folding.mpnn import FIRST, Designed
-from fewstep_protein.metrics.alignment import tm_score
+from fewstep_protein.metrics.alignment import SAME_FOLD, tm_score
 from fewstep_protein.structures.files import ANGSTROM
 
 NEAR = 2.0
 """Angstrom of scRMSD below which a backbone counts as folded back."""
-SAME_FOLD = 0.5
-"""TM-score above which two structures have the same fold (Xu & Zhang 2010)."""
 
 
 class Inverse(Protocol):

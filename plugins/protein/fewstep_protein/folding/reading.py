@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,5 +101,11 @@ def in_folder(folder: Path) -> list[Path]:
 def unique_names(files: Iterable[Path]) -> list[str]:
     """Names without endings, with as many folders before them as tell them apart."""
     plain = [file.parent / file.name.split(".")[0] for file in files]
-    seen = Counter(path.name for path in plain)
-    return [path.name if seen[path.name] == 1 else "/".join(path.parts).lstrip("/") for path in plain]
+    seen = Counter("/".join(path.parts[-depth:]) for path in plain for depth in range(1, len(path.parts) + 1))
+    return [_shortest(path, seen) for path in plain]
+
+
+def _shortest(path: Path, seen: Mapping[str, int]) -> str:
+    """The end of a path that is no other's; all of it if there is none."""
+    ends = ("/".join(path.parts[-depth:]) for depth in range(1, len(path.parts) + 1))
+    return next((end for end in ends if seen[end] == 1), "/".join(path.parts)).lstrip("/")
