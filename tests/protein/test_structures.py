@@ -23,7 +23,7 @@ def test_every_segment_has_its_provenance() -> None:
 def test_stored_segments_are_unbroken_chains_of_real_bond_lengths() -> None:
     bonds = torch.cat([geometry.bonds(s.coordinates) for s in segments.structures()])
     assert 0.349 < float(bonds.min()) <= float(bonds.max()) < 0.411
-    assert float(bonds.median()) == pytest.approx(geometry.IDEAL_BOND, abs=2e-3)
+    assert float(bonds.median()) == pytest.approx(0.380, abs=2e-3)
 
 
 def test_every_shipped_backbone_is_whole_and_has_ideal_distances() -> None:

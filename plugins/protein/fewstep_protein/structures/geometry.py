@@ -8,8 +8,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-IDEAL_BOND = 0.380
-"""CA-CA distance of a trans peptide in nanometers."""
 BOND_RANGE = (0.36, 0.40)
 """Bond lengths in nanometers that count as valid."""
 CLASH = 0.38

@@ -60,8 +60,6 @@ MODELS = "further model: only the first is read"
 WATER = "water"
 LIGAND = "ligand or ion"
 CA_ONLY = "segment without whole backbone: only its CA is kept"
-MENDED = (BREAK, ALTERNATIVE, MODIFIED, INSERTED, MODELS, WATER, LIGAND, CA_ONLY)
-"""What was met and dealt with."""
 
 
 class Finding(NamedTuple):
