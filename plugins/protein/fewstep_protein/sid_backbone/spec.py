@@ -12,6 +12,7 @@ BONDS = (
     "teacher have valid bonds too, but are balls: their gates are those of size"
 )
 WHOLE = f"{STUDY}students .98 to 1.00, the teacher's flow in as few calls .08 to .17"
+ROLL = "seeds 0 and 1: students 1.00 and .95, the undistilled teacher rolled in the same 8 calls .59 and .67"
 SIZE = f"{STUDY}students .7 to 1.1 angstrom, undistilled rolls, which collapse to balls, 2.9 to 3.1"
 NEAR = (
     f"{STUDY}students .6 to .9, control 2.8 to 2.9; what distillation can be held to, the teacher's own chains at 400 "
@@ -101,6 +102,7 @@ RECIPE = RecipeSpec(
             metric="valid_bonds", of="teacher", control="teacher_ode", at_least=0.98, profiles=FULL, why=BONDS
         ),
         Gate(metric="valid_chains", control="teacher_ode", at_least=0.85, profiles=FULL, why=WHOLE),
+        Gate(metric="valid_chains", control="teacher_fewstep", at_least=0.85, profiles=("eight",), why=ROLL),
         Gate(metric="rg_distance", control="teacher_fewstep", at_most=2.0, profiles=FULL, why=SIZE),
         Gate(metric="rg_to_teacher", control="teacher_fewstep", at_most=1.5, profiles=FULL, why=NEAR),
         Gate(metric="pair_to_teacher", control="teacher_fewstep", at_most=2.0, profiles=FULL, why=PAIRS),
