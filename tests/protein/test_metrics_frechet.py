@@ -62,11 +62,16 @@ def test_a_descriptor_tells_hands_apart() -> None:
 
 def test_training_chains_are_nearer_to_real_ones_than_broken_ones(real: Batch) -> None:
     found = {metric.name: metric for metric in backbones.backbone_metrics()}
-    floor = found["frechet_geometry_floor"].fn(real.x, real, Key(1))
     noisy = real.x + 0.1 * Key(2).normal(real.x) * real.mask
-    broken = found["frechet_geometry"].fn(noisy, real, Key(1))
-    assert broken.low > floor.value
-    assert found["frechet_geometry_floor"].fn(noisy, real, Key(1)) == floor
+    far, over = (
+        found[name].fn(noisy, real, Key(1)) for name in ("frechet_geometry", "frechet_geometry_ratio")
+    )
+    assert over.low > 1
+    lengths = [int(n) for n in real.mask.sum((1, 2))]
+    known = [s.coordinates for s in segments.split(held_out=False)]
+    shown = sources.pad(frechet.windows_like(lengths, known, frechet.FLOOR), real.like.shape[1])
+    assert found["frechet_geometry_ratio"].fn(shown.x, real, Key(1)).value == pytest.approx(1)
+    assert far.value / over.value == pytest.approx(found["frechet_geometry"].fn(shown.x, real, Key(1)).value)
 
 
 def test_clear_and_different_classes_score_their_number_and_one_class_scores_one() -> None:
@@ -106,7 +111,7 @@ def test_an_extractor_of_a_user_gives_distances_and_scores_of_its_classes(
 
     target = extractor(monkeypatch, look, name="size", heads=("C",))
     found = {metric.name: metric for metric in backbones.backbone_metrics(extractor=target)}
-    assert {"frechet_size", "frechet_size_floor", "fS_C", "fJSD_C"} <= set(found)
+    assert {"frechet_size", "frechet_size_ratio", "fS_C", "fJSD_C"} <= set(found)
     assert found["frechet_size"].fn(real.x, real, Key(1)).value == pytest.approx(0, abs=1e-6)
     assert found["fJSD_C"].fn(real.x, real, Key(1)).value == pytest.approx(0, abs=1e-9)
     assert 1 <= found["fS_C"].fn(real.x, real, Key(1)).value <= 2

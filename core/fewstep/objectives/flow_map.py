@@ -21,6 +21,7 @@ from fewstep.objectives.pair_solvers import Believe, PairSolver, Sde, States, he
 from fewstep.objectives.pairs_of_times import GridPairs, Pair, PairLaw, SegmentPairs
 from fewstep.objectives.rollout import same_randomness
 from fewstep.objectives.weights import PairWeight, pair_one
+from fewstep.processes import Gaussian
 from fewstep.protocol import (
     Batch,
     Cond,
@@ -97,7 +98,9 @@ class Consistency:
     def roles(self) -> Mapping[str, Role]:
         """Student, and those that are named."""
         told = frozenset({"to"} if self.pairs.lands == "anywhere" else ())
-        needed = Flow if self.teacher is not None or self.pairs.lands != "clean" else None
+        needed: type | None = Flow if self.teacher is not None or self.pairs.lands != "clean" else None
+        # The reverse SDE is known in closed form where noise is Gaussian, and nowhere else.
+        needed = Gaussian if isinstance(self.solver, Sde) else needed
         walks = {"rule": "ddim"} if isinstance(self.pairs, SegmentPairs) and self.pairs.left > 1 else {}
         begin = self.origin or self.teacher
         roles = {self.student: Role(Denoiser, begin, accepts=told, process=needed, having=walks)}

@@ -28,7 +28,7 @@ Describe = Callable[[Ensemble], Tensor]
 
 
 def metrics(name: str, rows: Describe, training: Sequence[Tensor]) -> tuple[Metric, ...]:
-    """The distance to real chains of the same lengths, and that of training chains.
+    """The distance to real chains of the same lengths, also in units of that of training chains.
 
     Args:
         name: of the descriptor.
@@ -40,18 +40,26 @@ def metrics(name: str, rows: Describe, training: Sequence[Tensor]) -> tuple[Metr
     def measure(made: Ensemble, real: Ensemble, key: Key) -> Score:
         return between(rows(made), rows(real), key)
 
-    def measure_floor(made: Ensemble, real: Ensemble, key: Key) -> Score:
+    def floor(real: Ensemble, key: Key) -> float:
         if (id(real), key) not in known:
             known.clear()
             shown = windows_like([len(chain) for chain in real.chains], training, FLOOR)
             known[id(real), key] = (real, between(rows(Ensemble(shown)), rows(real), key))
-        return known[id(real), key][1]
+        return max(known[id(real), key][1].value, 1e-9)
+
+    def measure_ratio(made: Ensemble, real: Ensemble, key: Key) -> Score:
+        score, unit = measure(made, real, key), floor(real, key)
+        return Score(score.value / unit, score.low / unit, score.high / unit, score.n)
 
     told = f"Frechet distance to real chains in the space of {name}"
     return (
         Metric(f"frechet_{name}", "lower", of_batch(measure), "", told),
         Metric(
-            f"frechet_{name}_floor", "lower", of_batch(measure_floor), "", f"{told}: that of training chains"
+            f"frechet_{name}_ratio",
+            "lower",
+            of_batch(measure_ratio),
+            "",
+            f"{told}, over that of training chains",
         ),
     )
 
