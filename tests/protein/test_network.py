@@ -12,6 +12,7 @@ from fewstep.engine.ownership import copy_matching
 from fewstep.objectives.tangent import Difference, forward
 from fewstep.processes import flow
 from fewstep.protocol import Centered, Cond, Denoiser
+from fewstep_protein.networks import chain
 from fewstep_protein.networks.chain import ChainNet
 from fewstep_protein.networks.prior import modes
 
@@ -143,3 +144,10 @@ def test_its_derivative_in_forward_mode_is_the_difference(net: ChainNet) -> None
     path = (chains(), TIME), (0.1 * chains().roll(1, 1), torch.full_like(TIME, 0.1))
     found = [derivative(lambda x, t: net(x, t, Cond()), *path) for derivative in (forward, Difference())]
     torch.testing.assert_close(*found, rtol=1e-5, atol=1e-6)
+
+
+def test_distances_are_read_in_single_precision_under_autocast() -> None:
+    gap = torch.linspace(0.0, 3.0, 200)[:, None]
+    with torch.autocast("cpu", torch.bfloat16):
+        found = chain._bumps(gap, chain.GAPS)
+    torch.testing.assert_close(found, chain._bumps(gap.double(), chain.GAPS).float(), atol=1e-4, rtol=0)

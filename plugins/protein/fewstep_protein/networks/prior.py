@@ -54,7 +54,8 @@ class Modes(NamedTuple):
 
     def scaled(self, x: Tensor, factor: Tensor) -> Tensor:
         """(B, N, 3) with each mode multiplied by ``factor`` (B, P, 1)."""
-        return self.basis @ (factor * (self.basis.mT @ x))
+        with torch.autocast(x.device.type, enabled=False):  # a bond may be off by a thousandth of the chain
+            return self.basis @ (factor * (self.basis.mT @ x))
 
 
 def modes(real: Tensor, dtype: torch.dtype = torch.float32) -> Modes:

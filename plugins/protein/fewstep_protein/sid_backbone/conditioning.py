@@ -54,7 +54,7 @@ def asked_for(sampler: Sampler, labels: tuple[int, int, int]) -> Sampler:
     """The same contender, asked for chains with these labels."""
 
     def draw(roles: Roles, batch: Batch, step: Step) -> Iterator[State]:
-        cath = torch.tensor(labels).expand(len(batch.like), 3)
+        cath = torch.tensor(labels, device=batch.like.device).expand(len(batch.like), 3)
         wanted = replace(batch.cond, data={**(batch.cond.data or {}), "cath": cath})
         yield from sampler.fn(roles, replace(batch, cond=wanted), step)
 
