@@ -219,3 +219,25 @@ def test_a_file_without_ca_atoms_is_refused(text: str, tmp_path: Path) -> None:
     path.write_text(text)
     with pytest.raises(FewstepError, match=r"water\.pdb (holds no CA atom|cannot be read)"):
         files.read_chain(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("cut.cif", b"data_x\nloop_\n_atom_site.id\n_atom_site.Cart_x\n1 2 3"),
+        ("cut.pdb.gz", b"\x1f\x8b\x08\x00garbage"),
+        ("text.npz", b"no archive"),
+        ("cut.npz", b"PK\x03\x04 no archive either"),
+        ("empty.npz", b""),
+    ],
+)
+def test_a_spoiled_file_is_refused_by_name(name: str, content: bytes, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(FewstepError, match=rf"{name}.* (cannot be read|holds no CA atom)"):
+        files.read_chain(tmp_path / name)
+
+
+def test_an_npz_file_that_is_no_design_is_refused_by_name(tmp_path: Path) -> None:
+    np.savez(tmp_path / "other.npz", numbers=np.zeros(3))
+    with pytest.raises(FewstepError, match=r"other\.npz cannot be read"):
+        files.read_chain(tmp_path / "other.npz")

@@ -20,7 +20,7 @@ from fewstep_protein.plugin import fewstep_recipes
 from fewstep_protein.sid_backbone import recipe
 from fewstep_protein.sid_backbone.config import BackboneConfig
 from fewstep_protein.sid_backbone.parity import to_teacher
-from fewstep_protein.structures import files
+from fewstep_protein.structures import files, segments
 
 TINY = {
     "shortest": 8,
@@ -107,6 +107,28 @@ def test_a_given_teacher_has_no_early_self_to_be_guided_away_from() -> None:
     config = BackboneConfig.model_validate({**TINY, "autoguidance": 0.5})
     with pytest.raises(FewstepError, match="autoguidance needs an early checkpoint"):
         recipe.guided(config, recipe.make_teacher(config), {})
+
+
+@pytest.mark.parametrize(
+    ("lengths", "told"),
+    [
+        ((40, 40, 0), "no held-out segment"),
+        ((40, 40, 7), "no held-out chain fits the settings: .* got 8 to 7"),
+        ((11, 11, 40), "the longest here has 11"),
+    ],
+)
+def test_data_that_cannot_be_measured_against_are_refused_before_a_training(
+    lengths: tuple[int, int, int], told: str, tmp_path: Path
+) -> None:
+    real = [s for s in segments.structures() if len(s.coordinates) >= 40]
+    some = [
+        replace(s, coordinates=s.coordinates[:n], sequence=s.sequence[:n], backbone=None, held_out=side == 2)
+        for side, (s, n) in enumerate(zip(real, lengths, strict=False))
+        if n
+    ]
+    segments.save(tmp_path / "mine.npz", some)
+    with pytest.raises(FewstepError, match=told):
+        execute(*tiny(tmp_path, data={"path": str(tmp_path / "mine.npz")}))
 
 
 def test_the_early_checkpoint_is_an_earlier_teacher(tmp_path: Path) -> None:

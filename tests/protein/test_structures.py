@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from fewstep.errors import FewstepError
 from fewstep.protocol import Key
 from fewstep_protein.structures import clusters, geometry, segments, sources
 
@@ -120,7 +121,7 @@ def test_an_empty_batch_is_refused() -> None:
 
 
 def test_a_window_longer_than_every_chain_is_refused_with_what_there_is() -> None:
-    with pytest.raises(ValueError, match="the longest here has"):
+    with pytest.raises(FewstepError, match="the longest here has"):
         sources.Windows(segments.split(held_out=False), 4, 12, 5000)
 
 

@@ -40,7 +40,7 @@ def shapes(drawn: Mapping[str, Drawn]) -> str:
     }
     note = (
         "<p>Every dot is four residues in a row; gray dots are real chains. Helices lie near 50 degrees of "
-        "pseudo-dihedral and 90 degrees of angle, strands near 190 and 125.</p>"
+        "pseudo-dihedral and 90 degrees of angle, strands near -170 and 125.</p>"
     )
     return note + media.columns(parts)
 

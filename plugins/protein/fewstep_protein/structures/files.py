@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from zipfile import BadZipFile
 
 import gemmi
 import numpy as np
@@ -80,12 +81,11 @@ def read_chain(path: Path) -> Tensor:
             f"there is no structure file {path}", "a .pdb, .cif or .npz file", "check the path"
         )
     if path.suffix == ".npz":
-        with np.load(path, allow_pickle=False) as stored:
-            found, atoms = torch.from_numpy(stored["coordinates"]), stored["atoms"].tolist()
-        return found if found.ndim == 2 else found[:, atoms.index("CA")]
+        return _stored_chain(path)
     try:
         models = list(gemmi.read_structure(str(path)))
-    except (RuntimeError, ValueError) as error:
+    # A table of atoms without coordinates is out of range.
+    except (RuntimeError, ValueError, IndexError) as error:
         raise FewstepError(
             f"{path} cannot be read: {error}", "a PDB or mmCIF file", "download it again"
         ) from error
@@ -99,6 +99,22 @@ def read_chain(path: Path) -> Tensor:
     if not places:
         raise FewstepError(f"{path} holds no CA atom", "a protein structure", "choose another file")
     return torch.from_numpy(np.asarray(places, dtype=np.float64) / ANGSTROM).float()
+
+
+def _stored_chain(path: Path) -> Tensor:
+    """The chain of an npz file of designs.
+
+    Raises:
+        FewstepError: it is another file.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            found, atoms = torch.from_numpy(stored["coordinates"]), stored["atoms"].tolist()
+            return found if found.ndim == 2 else found[:, atoms.index("CA")]
+    except (ValueError, OSError, KeyError, EOFError, AttributeError, TypeError, BadZipFile) as error:
+        raise FewstepError(
+            f"{path} cannot be read: {error}", "a design as fewstep sample writes it", "choose another file"
+        ) from error
 
 
 def chain_points(chains: Sequence[Tensor]) -> list[list[list[float]]]:

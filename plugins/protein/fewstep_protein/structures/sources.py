@@ -59,7 +59,8 @@ class Windows:
         labels: whether a batch tells the segments' CATH labels, ``cond.data["cath"]`` (B, 3) int64.
 
     Raises:
-        ValueError: sizes that no chain can have, or segments that are all too short.
+        ValueError: sizes that no chain can have.
+        FewstepError: segments that are all too short.
     """
 
     segments: Sequence[Structure]
@@ -75,8 +76,10 @@ class Windows:
         if self.size < 1:
             raise ValueError(f"a batch needs at least one chain, got {self.size}")
         if self.cutting.longest < self.longest:
-            raise ValueError(
-                f"no real chain has {self.longest} residues; the longest here has {self.cutting.longest}"
+            raise FewstepError(
+                f"no real chain has {self.longest} residues; the longest here has {self.cutting.longest}",
+                "windows that fit into the chains",
+                "a smaller `longest`, or longer chains in data.path",
             )
 
     @cached_property

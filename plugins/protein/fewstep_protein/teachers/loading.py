@@ -43,16 +43,18 @@ def given_teacher(
         unit: of its coordinates.
         process: of the recipe.
         make: the recipe's own teacher with fresh weights.
-        real: real chains, on which a teacher from elsewhere is tried.
+        real: held-out real chains, on which a teacher from elsewhere is tried. They are drawn for every teacher: data
+            that have none are told before a training, not at the evaluation after it.
         folds: what labels mean to a published checkpoint.
 
     Raises:
-        FewstepError: it is absent, fits another network, or does not denoise real chains as declared.
+        FewstepError: it is absent, fits another network, or does not denoise real chains as declared; or there are none.
     """
+    known = _drawn(real)
     weights = read_weights(Path(str(source.path))) if source.kind == "checkpoint" else {}
     if is_published(weights):
         declared = Convention(output or "v", unit)
-        return _proven(lambda said: proteina_teacher(weights, said, process, folds), declared, real())
+        return _proven(lambda said: proteina_teacher(weights, said, process, folds), declared, known)
     if folds is not None and folds.known:
         raise FewstepError(
             "teacher_labels says what numbers a published Proteina gives to CATH codes; this teacher is none",
@@ -74,7 +76,23 @@ def given_teacher(
             "a torch.nn.Module called as net(x_t, t, mask)",
             "return the bare network, or leave teacher_output out for a whole Denoiser",
         )
-    return _proven(lambda said: borrowed(inner, said, process), Convention(output, unit), real())
+    return _proven(lambda said: borrowed(inner, said, process), Convention(output, unit), known)
+
+
+def _drawn(real: Callable[[], Batch]) -> Batch:
+    """Held-out chains.
+
+    Raises:
+        FewstepError: there are none of the lengths that are asked for.
+    """
+    try:
+        return real()
+    except ValueError as error:
+        raise FewstepError(
+            f"no held-out chain fits the settings: {error}",
+            "held-out chains of at least `shortest` residues, on which teacher and student are measured",
+            "a smaller `shortest`, or another data.path",
+        ) from error
 
 
 @dataclass(frozen=True)
