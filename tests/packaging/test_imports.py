@@ -60,7 +60,10 @@ def test_a_package_imports_only_what_its_requirements_bring(root, project, home,
     assert not undeclared
 
 
-FAMILIES = {"audio": ("audio", "singing", "music", "listening", "diffusers", "pipelines")}
+FAMILIES = {
+    "audio": ("audio", "singing", "music", "listening", "diffusers", "pipelines"),
+    "protein": ("protein", "diffusers"),
+}
 """Extras of the families of one plugin; each recipe names its own."""
 
 CORE_EXTRAS = ("diffusers", "tensorboard", "serve", "onnx", "test")

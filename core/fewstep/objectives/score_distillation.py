@@ -31,7 +31,7 @@ from fewstep.objectives.rollout import (
     student_role,
 )
 from fewstep.objectives.weights import Weight, customary, normalizer, one, scaled
-from fewstep.processes import TimeLaw
+from fewstep.processes import Gaussian, TimeLaw
 from fewstep.protocol import (
     Batch,
     Cond,
@@ -120,7 +120,10 @@ class ScoreDistillation:
         having = getattr(self.corruption, "having", {})
         # An adversary moves the student through x_t: a token does not move.
         moves = self.adversary is not None and self.adversary.weight != 0.0
-        init, process = self.teacher if self.from_teacher else None, Flow if having or moves else None
+        init = self.teacher if self.from_teacher else None
+        process: type | None = Flow if moves else None
+        # Between two noisy times a segment needs the Markov transition, which geodesic flows do not have.
+        process = Gaussian if having else process
         asked = frozenset() if self.guidance is None else frozenset({"guidance"})
         roles = {
             self.teacher: Role(kind=nn.Module, trainable=False, accepts=asked, process=process),

@@ -47,12 +47,14 @@ class SO3:
         return x
 
     def inner(self, x: Tensor, direction: Tensor) -> Tensor:
-        """(B,) inner product of a tangent and a direction, or the pairing of rotations with one.
+        """(B,) inner product of a tangent and a direction, of two rotations, or the pairing of rotations with a direction.
 
         The pairing is zero, and its derivative is what is wanted: if x turns by v, it grows by <v, direction>.
         """
         if x.ndim == direction.ndim:
-            return self.reduce(x * direction)
+            paired = x * direction
+            whole = self.mask is not None and paired.ndim > self._tangents().ndim
+            return self.reduce(paired.sum(-1) if whole else paired)
         turned = x.detach() @ hat(direction)
         # <x hat(v), x hat(d)> = 2 <v, d>; spread over three components, which are then reduced like a tangent's.
         return self.reduce((x * turned).sum((-2, -1)).unsqueeze(-1).expand_as(direction) / 6)

@@ -56,6 +56,10 @@ class FewStepPolicy(FewStep):
     ) -> None:
         """Bind the schedule."""
         super().__init__(net, process, prediction, times, rule)
+        if not isinstance(process, Gaussian):
+            raise ValueError(
+                f"the draws of a policy have a probability on a Gaussian process; this is a {type(process).__name__}"
+            )
         if len(self.times) < 2 or rule not in ("renoise", "posterior"):
             raise ValueError(
                 f"a student with {len(self.times)} time(s) and rule {rule!r} draws nothing on its way, so it has no "
