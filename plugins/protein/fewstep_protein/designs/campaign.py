@@ -35,7 +35,7 @@ def backbone_campaign(teacher: str, measures: Sequence[Measure] = (describe_all,
 
     Args:
         teacher: what the student learned from, as provenance says it.
-        measures: each adds columns to the table, and filters read the first one's.
+        measures: each adds columns to the table, which filters read.
     """
     return Campaign(portion, partial(_write, teacher, measures), finish)
 

@@ -42,6 +42,7 @@ from fewstep_protein.frames.objective import FrameDenoising
 from fewstep_protein.frames.process import T_MIN, FrameFlow, frame_flow
 from fewstep_protein.frames.report import frame_metrics, frame_panels, write_backbones
 from fewstep_protein.sampling.roll import as_grid, roll_times
+from fewstep_protein.structures.geometry import chain_size
 from fewstep_protein.structures.sources import in_turn
 from fewstep_protein.teaching import given_stage
 
@@ -67,11 +68,6 @@ def build(config: FramesConfig, site: Site) -> Plan:
 def make_process(config: FramesConfig) -> FrameFlow:
     """Places as large as real chains of these lengths."""
     return frame_flow(chain_size(config.shortest, config.longest))
-
-
-def chain_size(shortest: int, longest: int) -> float:
-    """Root mean squared coordinate in nanometers of real chains: a gyration radius of 0.33 n^0.38 nm over sqrt(3)."""
-    return round(0.33 * ((shortest + longest) / 2) ** 0.38 / 3**0.5, 3)
 
 
 def make_teacher(config: FramesConfig) -> Denoiser:

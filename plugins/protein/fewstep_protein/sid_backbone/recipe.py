@@ -63,6 +63,7 @@ from fewstep_protein.sid_backbone.config import BackboneConfig
 from fewstep_protein.sid_backbone.parity import to_teacher
 from fewstep_protein.sid_backbone.restarts import Renewed, WarmRestarts
 from fewstep_protein.structures import files
+from fewstep_protein.structures.geometry import chain_size
 from fewstep_protein.structures.segments import split, vocabulary
 from fewstep_protein.structures.sources import Lengths, Windows
 from fewstep_protein.teachers.loading import given_teacher
@@ -105,15 +106,6 @@ def make_process(config: BackboneConfig) -> Gaussian:
     """Rectified flow on centered chains; times are spaced evenly in about the logarithm of the noise."""
     sigma_data = chain_size(config.shortest, config.longest)
     return replace(flow(t_min=T_MIN, sigma_data=sigma_data, geometry=Centered()), rho=7.0)
-
-
-def chain_size(shortest: int, longest: int) -> float:
-    """Root mean squared coordinate in nanometers of real chains in a range of lengths.
-
-    A compact chain of n residues has a gyration radius of about 0.22 n^0.38 nm; per axis that is 1 / sqrt(3) of it,
-    and short fragments are stretched, hence the larger constant.
-    """
-    return round(0.33 * ((shortest + longest) / 2) ** 0.38 / 3**0.5, 3)
 
 
 def make_teacher(config: BackboneConfig) -> Denoiser:

@@ -77,3 +77,12 @@ def pair_distances(x: Tensor, apart: int = 3) -> Tensor:
     """(..., P) distances of all pairs at least ``apart`` residues from one another."""
     row, column = torch.triu_indices(x.shape[-2], x.shape[-2], apart)
     return (x[..., row, :] - x[..., column, :]).norm(dim=-1)
+
+
+def chain_size(shortest: int, longest: int) -> float:
+    """Root mean squared coordinate in nanometers of real chains in a range of lengths.
+
+    A compact chain of n residues has a gyration radius of about 0.22 n^0.38 nm; per axis that is 1 / sqrt(3) of it,
+    and short fragments are stretched, hence the larger constant.
+    """
+    return round(0.33 * ((shortest + longest) / 2) ** 0.38 / 3**0.5, 3)
