@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 
 import pytest
@@ -57,8 +56,9 @@ def test_importing_fewstep_imports_no_torch(ask):
 @pytest.mark.parametrize("arguments", [["plugins"], ["recipes"], ["--help"]])
 def test_listing_answers_in_well_under_half_a_second_of_processor_time(fewstep, arguments):
     # Processor time of the child, since the wall clock also counts whoever else uses the machine.
-    # Measured: 0.25 s on one core of a two-core machine; the median of three leaves out a cold disk.
-    assert statistics.median(_seconds(fewstep, arguments) for _ in range(3)) < 0.5
+    # Measured: 0.29 s on one core of a two-core machine. The least of three, for a cold disk and a neighbour on the
+    # same core can only add to it.
+    assert min(_seconds(fewstep, arguments) for _ in range(3)) < 0.5
 
 
 def _seconds(fewstep, arguments):

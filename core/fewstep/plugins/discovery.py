@@ -47,13 +47,19 @@ def find(distributions: Iterable[metadata.Distribution] | None = None) -> tuple[
     seen: set[str] = set()
     found: list[Found] = []
     for distribution in metadata.distributions() if distributions is None else distributions:
-        name = canonicalize_name(distribution.name or "")
+        name = _name(distribution)
         if name and name not in seen:
             seen.add(name)
             found.extend(_of(distribution, name))
     return tuple(
         sorted(found, key=lambda one: (one.distribution != OWN, one.distribution, one.name, one.target))
     )
+
+
+def _name(distribution: metadata.Distribution) -> str:
+    """Its normalised name: from the name of its folder where it has one, for parsing all metadata takes 0.1 s."""
+    told = getattr(distribution, "_normalized_name", None)  # as importlib.metadata.entry_points itself does
+    return canonicalize_name(told or distribution.name or "")
 
 
 def _of(distribution: metadata.Distribution, name: str) -> Iterator[Found]:

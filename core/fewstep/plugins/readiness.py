@@ -6,7 +6,9 @@ not ours is treated as ours are.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 
@@ -106,17 +108,25 @@ def _unmet(distribution: str, extra: str | None, seen: set[tuple[str, str]]) -> 
 
 def _requirements(distribution: str, extra: str | None) -> Iterator[Requirement]:
     """Requirements that hold here, on this interpreter and platform."""
-    for line in metadata.requires(distribution) or ():
-        try:
-            requirement = Requirement(line)
-        except InvalidRequirement:
-            continue  # pip refused or warned at install; it says nothing about what is there
-        if requirement.marker is None or requirement.marker.evaluate(
-            {"extra": canonicalize_name(extra or "")}
-        ):
+    named = {"extra": canonicalize_name(extra or "")}
+    for requirement in _declared(distribution):
+        if requirement.marker is None or requirement.marker.evaluate(named):
             yield requirement
 
 
+# Metadata are parsed once a process, as plugins are discovered once: a listing asks for each recipe and extra anew,
+# and parsing was half of its time.
+@functools.cache
+def _declared(distribution: str) -> tuple[Requirement, ...]:
+    """Every requirement of a distribution, whatever its marker."""
+    declared = []
+    for line in metadata.requires(distribution) or ():
+        with suppress(InvalidRequirement):  # pip refused or warned at install; it says nothing about what is there
+            declared.append(Requirement(line))
+    return tuple(declared)
+
+
+@functools.cache
 def _installed(name: str) -> str | None:
     """Installed version of a distribution, or None."""
     try:
