@@ -157,7 +157,7 @@ def test_the_shares_of_all_ranks_are_the_batch_of_one_process(cache: Path) -> No
     source = SpeechSource(corpus.training, corpus.scale, 6, 32)
     shares = [source.batch(5, replace(Key(1), shard=(rank, 3))).x for rank in range(3)]
     assert torch.equal(torch.cat(shares), source.batch(5, Key(1)).x)
-    with pytest.raises(ValueError, match="cannot be shared by 4 processes"):
+    with pytest.raises(FewstepError, match="cannot be shared by 4 processes"):
         source.batch(5, replace(Key(1), shard=(0, 4)))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from typer.testing import CliRunner, Result
 from fewstep.cli import application
 from fewstep_protein.folding.network import CANet
 from fewstep_protein.folding.reading import files_of, read_backbones, unique_names
+from fewstep_protein.folding.tables import recovery
 from fewstep_protein.structures.files import Model, save
 
 FOLDS: list[str] = []
@@ -72,6 +74,33 @@ def test_every_backbone_gets_its_sequences_with_scores_and_provenance(designs: P
         rows = list(csv.DictReader(file))
     assert [row["sequence"] for row in rows] == sequences
     assert rows[0]["file"].endswith("design_0.npz")
+
+
+@pytest.mark.parametrize("kind", ["pdb", "cif", "npz"])
+def test_designs_for_a_chain_whose_sequence_is_known_say_how_much_of_it_they_repeat(
+    kind: str, tmp_path: Path, weights: Path, helix: Callable[..., Tensor]
+) -> None:
+    folder, native = tmp_path / "chains", "MKTAYIAKQRQI"
+    folder.mkdir()
+    save(Model(helix(12), "known", native), folder / "known", (kind,))
+    save(Model(helix(12), "unknown"), folder / "unknown", (kind,))
+    out = tmp_path / "made.fasta"
+    told = call(folder, "--per", 3, "--weights", weights, "--temperature", 1, "--out", out, "--json")
+    assert told.exit_code == 0, told.output
+    with (tmp_path / "made.csv").open() as file:
+        rows = {row["backbone"] + row["number"]: row for row in csv.DictReader(file)}
+    shares = [
+        sum(a == b for a, b in zip(native, rows[f"known{i}"]["sequence"], strict=True)) / 12 for i in range(3)
+    ]
+    assert [float(rows[f"known{i}"]["recovery"]) for i in range(3)] == pytest.approx(shares, abs=1e-4)
+    assert [rows[f"unknown{i}"]["recovery"] for i in range(3)] == [""] * 3
+    score = json.loads(told.stdout)["scores"]["recovery"]
+    assert (score["value"], score["n"]) == (pytest.approx(sum(shares) / 3), 1)
+
+
+def test_residues_that_are_no_amino_acid_do_not_count() -> None:
+    assert recovery("MXKX", "MAAX") == 0.5
+    assert math.isnan(recovery("", "MA"))
 
 
 def test_a_folder_may_be_added_later_and_what_was_done_is_not_done_again(

@@ -15,7 +15,7 @@ from fewstep.objectives import Denoising, weights
 from fewstep.processes import LogitNormal, flow
 from fewstep.protocol import Batch, Centered, Cond, Denoiser, Key, Step
 from fewstep_protein.networks.choice import NetworkConfig, beside, network
-from fewstep_protein.networks.pair import BUCKETS, SIZES, PairNet, PairSize, pair_memory
+from fewstep_protein.networks.pair import APART, BINS, BUCKETS, SIZES, PairNet, PairSize
 from fewstep_protein.structures.geometry import bonds, dihedrals
 from fewstep_protein.structures.segments import split
 from fewstep_protein.structures.sources import Windows
@@ -225,6 +225,25 @@ def test_the_equivariant_network_is_made_fresh_and_a_pair_network_is_copied() ->
 def test_heads_that_only_a_pair_network_has_are_refused_for_another() -> None:
     with pytest.raises(ValidationError, match=r"need network\.kind 'pair'"):
         NetworkConfig(distogram=True)
+
+
+def pair_memory(length: int, size: PairSize) -> tuple[int, int]:
+    """Bytes beside the parameters for one chain: at the peak of a call, and kept by a training step for its backward pass.
+
+    All numbers are float32. A call peaks where pairs are described (three versions of a description), or where the biases
+    of all layers are written a second time beside three whole numbers for each pair. A step keeps five versions of the
+    description, biases, attention weights, and about forty numbers for each channel of a token in each layer.
+
+    Args:
+        length: residues.
+        size: widths.
+    """
+    tokens = length + size.registers
+    described = min(length**2, (2 * APART + 1) * BINS)
+    biases = size.layers * size.heads * tokens**2
+    call = max(3 * described * size.pairs, 2 * biases + 6 * length**2)
+    step = 5 * described * size.pairs + 2 * biases + 40 * size.layers * tokens * size.tokens
+    return 4 * call, 4 * step
 
 
 def test_the_memory_of_a_call_is_what_the_formula_says() -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -13,15 +12,14 @@ from pydantic import ValidationError
 
 from fewstep.engine import execute
 from fewstep.errors import FewstepError
-from fewstep.processes import Masked, Uniform
-from fewstep.protocol import Batch, Cond, Key, Phase, Plan, Role, Site, Step
+from fewstep.processes import Masked
+from fewstep.protocol import Batch, Cond, Key, Plan, Site, Step
 from fewstep.runs import evaluate
 from fewstep_text.didi import recipe
 from fewstep_text.didi.config import DidiConfig, DidiRequest
 from fewstep_text.didi.network import TextCritic, TextNet
 from fewstep_text.didi.writer import Writer
 from fewstep_text.plugin import fewstep_recipes
-from fewstep_text.training import HeadStart, PerGroup
 
 TINY = {
     "width": 8,
@@ -166,36 +164,6 @@ def test_another_objective_of_the_core_trains_the_same_student(objective: str, t
 def test_a_byte_pair_vocabulary_goes_the_same_way(tmp_path: Path) -> None:
     plan, site = tiny(tmp_path, data={"vocabulary": 64}, judge_order=3)
     assert "student" in execute(plan, site)
-
-
-@dataclass(frozen=True)
-class TwoPhases:
-    """An objective with a critic."""
-
-    roles: Mapping[str, Role] = field(default_factory=dict)
-    reads: frozenset[str] = frozenset()
-
-    def phases(self, index: int) -> Sequence[Phase]:
-        return (Phase("critic", ("disc",)), Phase("student", ("student",)))
-
-    def loss(self, *_: object) -> None:
-        raise AssertionError("not called here")
-
-
-def test_the_student_waits_while_its_critic_learns() -> None:
-    late = HeadStart(TwoPhases(), 3)  # type: ignore[arg-type]
-    assert [[p.name for p in late.phases(i)] for i in (0, 2, 3)] == [
-        ["critic"],
-        ["critic"],
-        ["critic", "student"],
-    ]
-
-
-def test_rows_of_a_group_are_judged_at_one_level() -> None:
-    t = PerGroup(Uniform(0.0, 1.0), 4)((12,), Step.inference(Key(0)), Key(1))
-    assert t.shape == (12,)
-    assert len(set(t.tolist())) == 3
-    assert t[:4].unique().numel() == 1
 
 
 def test_every_gate_has_a_control() -> None:

@@ -14,14 +14,13 @@ from fewstep.errors import FewstepError
 from fewstep.processes import Masked
 from fewstep.protocol import Batch, Key, Plan, Sample, Site, State, Step
 from fewstep.runs import evaluate
-from fewstep.samplers import FewStepTokens
+from fewstep.samplers import FewStepTokens, Sharpened
 from fewstep.testing.markov import all_sequences, divergence, entropy, sampler_law, total_correlation
 from fewstep_text.markov import recipe
 from fewstep_text.markov.chain import Chain, ChainSource, Lookup, law_of, with_beliefs
 from fewstep_text.markov.config import MarkovConfig, MarkovRequest
 from fewstep_text.markov.metrics import pair_entropy
 from fewstep_text.markov.network import SequenceNet
-from fewstep_text.sharp import Sharpened
 
 TINY = {
     "length": 3,

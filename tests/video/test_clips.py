@@ -28,7 +28,7 @@ def test_two_ranks_share_the_batch_of_one():
 
 
 def test_rows_that_ranks_cannot_share_are_refused():
-    with pytest.raises(ValueError, match="cannot be shared by 2"):
+    with pytest.raises(FewstepError, match="cannot be shared by 2"):
         MovingDigits(SHAPE, rows=3).batch(0, Key(0, shard=(0, 2)))
 
 

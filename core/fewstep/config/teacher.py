@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import pickle
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from fewstep.config.model import TeacherConfig
 from fewstep.errors import FewstepError
-from fewstep.protocol import Cond
+from fewstep.protocol import Cond, Key, Shelf, Stage
 
 
 def load_teacher(config: TeacherConfig, make: Callable[[], nn.Module]) -> nn.Module | None:
@@ -36,6 +37,22 @@ def load_teacher(config: TeacherConfig, make: Callable[[], nn.Module]) -> nn.Mod
         return _frozen(_filled(make(), Path(str(config.path))))
     found = _from_diffusers(config) if config.kind == "diffusers" else _from_code(str(config.target))
     return _frozen(_seated(found, make))
+
+
+@dataclass(frozen=True)
+class Given:
+    """A task that puts a ready teacher on the shelf, where later stages and samplers find it like a trained one."""
+
+    teacher: nn.Module
+
+    def run(self, shelf: Shelf, key: Key) -> Shelf:
+        """The teacher, frozen."""
+        return {"teacher": _frozen(self.teacher)}
+
+
+def given_stage(teacher: nn.Module) -> Stage:
+    """The stage "teacher" of a plan whose teacher is ready: exact, or loaded."""
+    return Stage("teacher", lambda _: Given(teacher))
 
 
 def check_teacher(config: TeacherConfig) -> None:

@@ -17,6 +17,7 @@ from fewstep.objectives.experts import ByCentroid, ByLabel, Partition, PartSourc
 from fewstep.objectives.flow_map import Consistency
 from fewstep.objectives.forgetting import Forgetting, Labeled
 from fewstep.objectives.guidance import GuidanceDistillation, from_w
+from fewstep.objectives.head_start import HeadStart
 from fewstep.objectives.heads import FeatureHead, Readout
 from fewstep.objectives.idempotent import Idempotence, idempotence_gap, sign
 from fewstep.objectives.identity import ScoreIdentity, SiD, widest
@@ -77,6 +78,7 @@ __all__ = [
     "FromTeacher",
     "GridPairs",
     "GuidanceDistillation",
+    "HeadStart",
     "Huber",
     "Idempotence",
     "Labeled",

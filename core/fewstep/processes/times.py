@@ -161,6 +161,24 @@ class Grid:
 
 
 @dataclass(frozen=True)
+class PerGroup:
+    """One draw for each group of ``rows`` consecutive rows; 0 = the whole batch.
+
+    For rewards that are compared within a group: at different noise levels they differ whatever the samples are, and
+    what no sample is the cause of only adds to the gradient's variance.
+    """
+
+    times: TimeLaw
+    rows: int = 0
+
+    def __call__(self, shape: Sequence[int], step: Step, key: Key) -> Float64[Tensor, ...]:
+        """Times of the given shape, equal inside each group."""
+        size = self.rows or shape[0]
+        groups = -(-shape[0] // size)
+        return self.times((groups, *shape[1:]), step, key).repeat_interleave(size, 0)[: shape[0]]
+
+
+@dataclass(frozen=True)
 class Whole:
     """The nearest whole time: the network of a chain saw no other, and one with a table of times has no other."""
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from fewstep.errors import FewstepError
+
 
 @dataclass(frozen=True)
 class Key:
@@ -42,13 +44,16 @@ class Key:
         """This rank's rows of a batch of ``size`` rows over all ranks.
 
         Raises:
-            ValueError: if the rows cannot be shared equally.
+            FewstepError: if the rows cannot be shared equally.
         """
-        if size < 1 or size % self.shard[1]:
-            raise ValueError(
-                f"a batch of {size} rows cannot be shared by {self.shard[1]} processes; make it a multiple"
+        world = self.shard[1]
+        if size < 1 or size % world:
+            raise FewstepError(
+                f"a batch of {size} rows cannot be shared by {world} processes",
+                f"a multiple of {world}",
+                "change the batch size or the number of processes",
             )
-        return size // self.shard[1]
+        return size // world
 
     def integer(self, high: int) -> int:
         """One Python integer in [0, high), the same on every rank: decisions that shape the step."""

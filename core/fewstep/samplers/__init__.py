@@ -1,6 +1,12 @@
 """How samples are drawn: solvers as plain generators, few-step students, contenders of a product."""
 
-from fewstep.samplers.contenders import at_noise_scale, one_call_sampler, solver_sampler, student_sampler
+from fewstep.samplers.contenders import (
+    Sharpened,
+    at_noise_scale,
+    one_call_sampler,
+    solver_sampler,
+    student_sampler,
+)
 from fewstep.samplers.hybrid import hybrid_sampler
 from fewstep.samplers.policy import FewStepPolicy, student_for
 from fewstep.samplers.router import router_sampler
@@ -26,6 +32,7 @@ __all__ = [
     "Rule",
     "Gamma",
     "Sde",
+    "Sharpened",
     "Solver",
     "ancestral",
     "at_noise_scale",

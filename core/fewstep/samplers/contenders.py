@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from fewstep.errors import FewstepError
-from fewstep.protocol import Batch, Process, Roles, Sampler, State, Step, rows, tensors
+from fewstep.protocol import (
+    Batch,
+    Cond,
+    Estimate,
+    Process,
+    Roles,
+    Sampler,
+    State,
+    Step,
+    rows,
+    tensors,
+)
 from fewstep.samplers.solvers import Solver
 
 
@@ -78,6 +89,36 @@ def at_noise_scale(sampler: Sampler, scale: float) -> Sampler:
         fn=draw,
         with_steps=None if fewer is None else lambda count: at_noise_scale(fewer(count), scale),
     )
+
+
+@dataclass(frozen=True)
+class Sharpened:
+    """A denoiser of tokens with its logits multiplied, for a solver: far above 1 it is greedy decoding.
+
+    As a control it shows what repetitive samples look like to metrics that can be cheated.
+
+    Args:
+        model: the denoiser.
+        sharpness: factor on the logits, an inverse temperature; 1 leaves them as they are.
+    """
+
+    model: Any
+    sharpness: float
+
+    @property
+    def process(self) -> Any:
+        """The denoiser's."""
+        return self.model.process
+
+    @property
+    def net(self) -> Any:
+        """The denoiser's, not sharpened."""
+        return self.model.net
+
+    def __call__(self, xt: Tensor, t: Tensor, cond: Cond) -> Estimate:
+        """Its estimate, sharpened."""
+        est: Estimate = self.model(xt, t, cond)
+        return est if self.sharpness == 1.0 else Estimate(est.x0 * self.sharpness)
 
 
 def _at_scale(model: Any, batch: Batch) -> Any:

@@ -103,7 +103,7 @@ class Windows:
 
     def batch(self, index: int, key: Key) -> Batch:
         """The ``index``-th batch: x (B, L)."""
-        x = self.draw(share(self.size, key), key.at("windows", index))
+        x = self.draw(key.share(self.size), key.at("windows", index))
         return Batch(like=torch.zeros_like(x[:1]).expand_as(x), x=x)
 
     def draw(self, count: int, key: Key) -> Tensor:
@@ -140,22 +140,6 @@ class Continuations:
         acts = (torch.arange(x.shape[1]) >= x.shape[1] - self.block).expand_as(x)
         prefix = torch.where(acts, self.hidden_token, x)
         return Batch(like=torch.zeros_like(x), x=x, cond=Cond(mask=acts), extra={"prefix": prefix})
-
-
-def share(size: int, key: Key) -> int:
-    """Rows of one rank out of ``size``.
-
-    Raises:
-        FewstepError: the ranks cannot have equal shares.
-    """
-    world = key.shard[1]
-    if size % world:
-        raise FewstepError(
-            f"{size} rows cannot be shared by {world} processes",
-            f"a multiple of {world}",
-            "change the batch size",
-        )
-    return size // world
 
 
 def stream(text: str, tokenizer: Tokenizer) -> Tensor:

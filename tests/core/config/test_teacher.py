@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,11 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from fewstep.config import RecipeConfig, TeacherConfig, check_teacher, load_teacher, resolve
+from fewstep.config import RecipeConfig, TeacherConfig, check_teacher, given_stage, load_teacher, resolve
+from fewstep.engine import execute
 from fewstep.errors import FewstepError
 from fewstep.processes import ddpm
-from fewstep.protocol import Cond, Denoiser
+from fewstep.protocol import Cond, Denoiser, Key, Plan, Site, Stage, Task
 
 
 def make() -> nn.Module:
@@ -39,6 +41,26 @@ def test_a_checkpoint_gives_its_weights_frozen(tmp_path: Path, suffix: str) -> N
     teacher = load_teacher(TeacherConfig(kind="checkpoint", path=str(file)), make)
     assert teacher is not None
     assert all(torch.equal(weights[name], value) for name, value in teacher.state_dict().items())
+    assert not any(parameter.requires_grad for parameter in teacher.parameters())
+
+
+def test_a_ready_teacher_is_on_the_shelf_like_a_trained_one_frozen(tmp_path: Path) -> None:
+    seen = []
+
+    class Look:
+        def run(self, shelf: object, key: Key) -> dict[str, object]:
+            return {"seen": seen}
+
+    def look(shelf: Mapping[str, nn.Module]) -> Task:
+        seen.append(shelf["teacher"])
+        return Look()
+
+    teacher = make().train()
+    plan = Plan((given_stage(teacher), Stage("next", look)), product=None)  # type: ignore[arg-type]
+    shelf = execute(plan, Site(Key(0), cache=tmp_path))
+    assert seen == [teacher]
+    assert shelf["teacher"] is teacher
+    assert not teacher.training
     assert not any(parameter.requires_grad for parameter in teacher.parameters())
 
 

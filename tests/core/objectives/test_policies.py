@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,10 +11,10 @@ import torch
 from objective_toys import student_loss
 from torch import Tensor, nn
 
-from fewstep.objectives import Coupled, RatioPolicy, advantage, diff_instruct
+from fewstep.objectives import Coupled, Denoising, HeadStart, RatioPolicy, advantage, diff_instruct
 from fewstep.objectives.discriminator import log_ratio
 from fewstep.objectives.weights import one
-from fewstep.processes import Grid, Masked
+from fewstep.processes import Grid, Masked, PerGroup, Uniform
 from fewstep.protocol import Batch, Cond, Denoiser, Key, Phase, Sample, Step
 from fewstep.samplers import FewStepTokens
 from fewstep.testing.analytic import MarkovTeacher, sampler_law, sequence_law
@@ -261,3 +262,37 @@ def test_reference_samples_that_are_missing_are_named() -> None:
     assert objective.reads == {"extra.teacher"}
     with pytest.raises(ValueError, match=r"extra\.teacher"):
         objective.loss(Phase("critic", ("disc",)), roles, batch, Step(0, 1, Key(0)))
+
+
+def test_a_reward_of_the_level_alone_moves_nobody_where_a_group_has_one_level() -> None:
+    """Leave one out: R(t) less the mean of the others is zero at one level; at mixed levels it is not."""
+    law, step = Uniform(0.1, 1.0), Step.inference(Key(0))
+    alike, mixed = (times((12,), step, Key(1)) for times in (PerGroup(law, 4), law))
+    assert float(advantage(alike.log(), 4).abs().max()) < 1e-15
+    assert float(advantage(mixed.log(), 4).abs().max()) > 0.1
+
+
+def test_a_student_waits_while_its_critics_learn_and_an_objective_without_critics_does_not() -> None:
+    late = HeadStart(RatioPolicy(Grid((0.4,)), critic_updates=2), 3)
+    assert [[p.updates for p in late.phases(i)] for i in (0, 2, 3)] == [
+        [("disc",)] * 2,
+        [("disc",)] * 2,
+        [("disc",)] * 2 + [("student",)],
+    ]
+    alone = Denoising(Grid((0.4,)))
+    assert HeadStart(alone, 3).phases(0) == alone.phases(0)
+
+
+def test_a_head_start_changes_no_loss_no_role_and_no_caution() -> None:
+    class Doubtful(RatioPolicy):
+        def cautions(self, *_: object) -> Iterator[str]:
+            yield "what is wrong"
+
+    roles, *_ = cast()
+    batch = Batch(like=torch.zeros(8, LENGTH, dtype=torch.int64))
+    plain = Doubtful(Grid((0.4,)))
+    late = HeadStart(plain, 3)
+    mine, other = (student_loss(one, roles, batch, Key(1), index=3).total for one in (late, plain))
+    assert mine == other
+    assert (late.roles.keys(), late.reads) == (plain.roles.keys(), plain.reads)
+    assert list(late.cautions(roles, batch, Step(0, 1, Key(0)))) == ["what is wrong"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from fewstep.processes import (
     LogStudent,
     Masked,
     OfRatio,
+    PerGroup,
     Shifted,
     Uniform,
     cosine,
@@ -191,3 +193,19 @@ def test_a_chain_has_a_slope_at_its_cleanest_time(stays: bool) -> None:
     expected = law.alpha(t) * (law.alpha(t).log() - law.alpha(other).log()) / (t - other)
     assert torch.allclose(law.alpha_slope(t), expected, rtol=1e-9)
     assert float(law.sigma_slope(t)) > 0
+
+
+@pytest.mark.parametrize(("rows", "levels"), [(4, 3), (5, 3), (0, 1), (1, 12)])
+def test_rows_of_a_group_have_one_time_and_groups_have_their_own(rows: int, levels: int) -> None:
+    t = PerGroup(Uniform(0.0, 1.0), rows)((12,), STEP, KEY)
+    assert t.shape == (12,)
+    assert len(t.unique_consecutive()) == len(t.unique()) == levels
+    assert len(t[: rows or 12].unique()) == 1
+
+
+def test_groups_are_drawn_from_the_law_and_the_same_on_one_process_and_on_two() -> None:
+    law = PerGroup(Uniform(0.2, 0.7), 2)
+    whole = law((4000,), STEP, KEY)
+    parts = [law((2000,), STEP, replace(KEY, shard=(rank, 2))) for rank in (0, 1)]
+    assert torch.equal(torch.cat(parts), whole)
+    assert stats.kstest(whole[::2].numpy(), stats.uniform(0.2, 0.5).cdf).pvalue > 0.01

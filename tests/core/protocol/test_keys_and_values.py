@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from fewstep.errors import FewstepError
 from fewstep.processes import edm, flow
 from fewstep.protocol import (
     Batch,
@@ -190,5 +191,5 @@ def test_a_batch_shows_its_conditions_mask() -> None:
 
 def test_a_batch_that_ranks_cannot_share_is_refused() -> None:
     assert Key(0, (), (1, 2)).share(6) == 3
-    with pytest.raises(ValueError, match="multiple"):
+    with pytest.raises(FewstepError, match=r"6 rows cannot be shared by 4 processes\n.*a multiple of 4"):
         Key(0, (), (0, 4)).share(6)

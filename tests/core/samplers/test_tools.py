@@ -16,6 +16,7 @@ from fewstep.samplers import (
     FewStep,
     FewStepTokens,
     Sde,
+    Sharpened,
     at_noise_scale,
     ddim,
     heun,
@@ -328,3 +329,19 @@ class TokenNet(nn.Module):
 def last(states: Any) -> Tensor:
     *_, end = states
     return end.x
+
+
+@pytest.mark.parametrize("sharpness", [1.0, 3.0])
+def test_sharpened_beliefs_are_powers_of_the_beliefs(sharpness: float) -> None:
+    believed = torch.tensor([0.6, 0.3, 0.1], dtype=torch.float64)
+
+    class Fixed(nn.Module):
+        def forward(self, x: Tensor, time: Tensor, cond: Cond) -> Tensor:
+            return believed.log().expand(*x.shape, 3)
+
+    model = Denoiser(Fixed(), Masked(3), "logits")
+    hidden = torch.full((2, 4), 3)
+    found = Sharpened(model, sharpness)(hidden, torch.ones(2, dtype=torch.float64), Cond()).x0.softmax(-1)
+    expected = believed**sharpness / (believed**sharpness).sum()
+    torch.testing.assert_close(found, expected.expand(2, 4, 3))
+    assert Sharpened(model, sharpness).process is model.process

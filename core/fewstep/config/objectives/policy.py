@@ -19,7 +19,8 @@ class RatioPolicyConfig(Settings):
         "ratio-policy", "policy gradient on a learned density ratio", paper="Zheng et al. 2025"
     )
     times: TimesConfig = setting(
-        TimesConfig(), "law of the times at which samples are judged (corruption fresh)"
+        TimesConfig(),
+        "law of the times at which samples are judged, one draw for each group (corruption fresh)",
     )
     corruption: Literal["fresh", "coupled"] = setting(
         "coupled", "coupled: judge where the student passed through"
@@ -39,11 +40,12 @@ class RatioPolicyConfig(Settings):
     def build(self, process: Process, **fixed: Any) -> Objective:
         """The objective."""
         from fewstep.objectives import Coupled, RatioPolicy, fresh
+        from fewstep.processes import PerGroup
 
         named = ("group", "whiten", "reward_clip", "advantage_clip", "smoothing", "anchor", "critic_updates")
         settings = {
             **{name: getattr(self, name) for name in named},
-            "times": self.times.build(process),
+            "times": PerGroup(self.times.build(process), self.group),
             "corruption": Coupled() if self.corruption == "coupled" else fresh,
             "reference": field_of(self.reference),
             "weight": weight_named(self.weight, process),

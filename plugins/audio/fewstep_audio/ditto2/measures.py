@@ -9,8 +9,8 @@ from torch import Tensor
 
 from fewstep.protocol import Batch, Key, Metric, Score, Tree
 from fewstep.runs import bootstrap_statistic
+from fewstep.runs.frechet import frechet as gaussians_apart
 from fewstep_audio.ditto2.controls import Control
-from fewstep_audio.metrics.frechet import frechet as gaussians_apart
 
 FREE = "student"
 """The contender that draws from the same noise and is asked for nothing."""
@@ -79,4 +79,4 @@ def windows(mel: Tensor) -> Tensor:
 def distance(mine: Tensor, truth: Tensor) -> Tensor:
     """Frechet distance of the Gaussians of two sets of windows, (N, E) each."""
     laws = [(rows.mean(0), rows.T.cov()) for rows in (mine, truth)]
-    return torch.tensor(gaussians_apart(*laws[0], *laws[1]), dtype=torch.float64)
+    return gaussians_apart(*laws[0], *laws[1])

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fewstep.protocol import Key
+from fewstep.runs.frechet import frechet
 from fewstep_audio.metrics import notes
 from fewstep_audio.metrics.optional import at_rate, needed
 from fewstep_audio.metrics.speakers import voice_windows
@@ -132,7 +133,7 @@ def halves(sounds: Sequence[Tensor], key: Key) -> float:
 
 def distance(mine: Tensor, true: Tensor) -> float:
     """Frechet distance of the Gaussians that fit two sets of rows, (W, D) and (V, D)."""
-    return frechet(*gaussian(mine), *gaussian(true))
+    return float(frechet(*gaussian(mine), *gaussian(true)))
 
 
 def gaussian(rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -146,12 +147,3 @@ def gaussian(rows: Tensor) -> tuple[Tensor, Tensor]:
     if len(rows) == 1:
         return rows[0], torch.zeros(rows.shape[1], rows.shape[1], dtype=torch.float64)
     return rows.mean(0), torch.from_numpy(fit(rows.numpy())[0])
-
-
-def frechet(mean: Tensor, cov: Tensor, other: Tensor, other_cov: Tensor) -> float:
-    """|m - m'|^2 + tr(C + C' - 2 (C C')^(1/2)), by eigenvalues in float64 (Dowson & Landau 1982 eq. 4)."""
-    values, vectors = torch.linalg.eigh(cov.double())
-    root = vectors * values.clamp(min=0).sqrt() @ vectors.T
-    shared = torch.linalg.eigvalsh(root @ other_cov.double() @ root).clamp(min=0).sqrt().sum()
-    traces = cov.double().trace() + other_cov.double().trace()
-    return float((mean.double() - other.double()).square().sum() + traces - 2 * shared)

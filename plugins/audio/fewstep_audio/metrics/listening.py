@@ -278,7 +278,7 @@ def _distance(embedding: frechet.Embedding, ears: Ears) -> Metric:
             many = rows if rows.ndim == 2 else rows[None]
             return torch.tensor(
                 [
-                    frechet.frechet(*frechet.gaussian(torch.cat([mine[i] for i in row])), *true)
+                    float(frechet.frechet(*frechet.gaussian(torch.cat([mine[i] for i in row])), *true))
                     for row in many.tolist()
                 ]
             )

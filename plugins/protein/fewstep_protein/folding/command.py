@@ -10,6 +10,8 @@ import typer
 if TYPE_CHECKING:
     from fewstep.protocol import Score
 
+MEANS = ("nll", "recovery")
+"""Columns of backbones whose means are told."""
 SHOWN = 10
 """Backbones of the printed table, and reasons why others were left out."""
 
@@ -70,20 +72,29 @@ def sequences(
         if predictor is not None:
             found = fold(backbones, designs, predictor, folder or folder_command, place, watch)
             files = write_tables(out, asked, backbones, designs, found)
-    scores = summary(designs, found)
+    rows = backbone_rows(backbones, designs, found)
+    scores = summary(rows, found)
     facts = {"files": list(map(str, files)), "backbones": len(backbones), "left_out": refused}
-    _print(facts, scores, backbone_rows(backbones, designs, found), as_json)
+    _print(facts, scores, rows, as_json)
 
 
-def summary(designs: Any, found: Any) -> dict[str, Score]:
-    """Means over backbones with their intervals."""
+def summary(rows: list[dict[str, Any]], found: Any) -> dict[str, Score]:
+    """Means over backbones with their intervals; recovery over those whose file names a sequence."""
     import torch
 
     from fewstep.runs import bootstrap
     from fewstep_protein.folding.mpnn import FIRST
 
-    nll = torch.tensor([[each["nll"] for each in made] for made in designs], dtype=torch.float64)
-    return {"nll": bootstrap(nll.mean(1), FIRST.at("nll")), **(found.scores() if found else {})}
+    scores = {}
+    for name in MEANS:
+        if name in rows[0]:
+            column = torch.tensor([row[name] for row in sorted(rows, key=_name)], dtype=torch.float64)
+            scores[name] = bootstrap(column[column.isfinite()], FIRST.at(name))
+    return {**scores, **(found.scores() if found else {})}
+
+
+def _name(row: dict[str, Any]) -> str:
+    return str(row["backbone"])
 
 
 def _print(

@@ -19,7 +19,8 @@ from fewstep.protocol import Key, Score
 from fewstep.runs import bootstrap
 from fewstep_protein.folding.folder import Folded, Folder
 from fewstep_protein.folding.mpnn import FIRST, Designed
-from fewstep_protein.metrics.alignment import SAME_FOLD, tm_score
+from fewstep_protein.metrics.alignment import tm_score
+from fewstep_protein.structures.clusters import SAME_FOLD
 from fewstep_protein.structures.files import ANGSTROM
 
 NEAR = 2.0

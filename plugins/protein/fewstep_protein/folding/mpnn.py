@@ -160,23 +160,6 @@ class InverseFolder:
             found.append(-log.double()[torch.arange(len(letters)), letters][known].mean())
         return torch.stack(found)
 
-    def recovery(
-        self,
-        chains: Sequence[Tensor],
-        sequences: Sequence[str],
-        number: int,
-        temperature: float,
-        key: Key = FIRST,
-    ) -> Tensor:
-        """(B,) share of residues of the given sequences that designed ones repeat, the mean over ``number`` of them."""
-        check_chains(chains, sequences)
-        made = self.sample(chains, number, temperature, key)
-        shares = [
-            [sum(a == b for a, b in zip(one.sequence, native, strict=True)) / len(native) for one in designs]
-            for designs, native in zip(made, sequences, strict=True)
-        ]
-        return torch.tensor(shares, dtype=torch.float64).mean(-1)
-
     def _padded(self, chains: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """(C, N, 3) in angstrom, each chain around the origin, and (C, N) True = real, where the network lives."""
         weight = self.net.W_out.weight

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import gemmi
+import numpy as np
 from torch import Tensor
 
 from fewstep.errors import FewstepError
@@ -22,11 +24,12 @@ ENSEMBLE = "ensemble"
 
 @dataclass(frozen=True)
 class Backbone:
-    """A chain (n, 3) in nanometers, its name, and its file."""
+    """A chain (n, 3) in nanometers, its name, its file, and the sequence that the file names; "" where it names none."""
 
     name: str
     file: Path
     chain: Tensor
+    native: str = ""
 
     @property
     def digest(self) -> str:
@@ -56,12 +59,31 @@ def read_backbones(what: Sequence[str], runs: Path) -> tuple[list[Backbone], lis
         if why:
             refused.append(f"{file}: {why}")
         else:
-            found.append(Backbone(name, file, chain))
+            found.append(Backbone(name, file, chain, named_sequence(file)))
     if not found:
         raise FewstepError(
             "\n".join(["no backbone can be read", *refused]), "PDB, mmCIF or npz files with CA atoms", ""
         )
     return found, refused
+
+
+def named_sequence(file: Path) -> str:
+    """One letter for each CA atom of a file that ``read_chain`` reads, X for what is none of the 20 amino acids.
+
+    A file that names one kind of residue alone has no sequence: so are traces written that nobody designed one for.
+    """
+    if file.suffix == ".npz":
+        with np.load(file, allow_pickle=False) as stored:
+            found = str(stored["sequence"]) if "sequence" in stored else ""
+    else:
+        residues = (atom.residue.name for atom in gemmi.read_structure(str(file))[0].all() if _is_ca(atom.atom))
+        letters = (gemmi.find_tabulated_residue(name).one_letter_code.strip().upper() for name in residues)
+        found = "".join(letter or "X" for letter in letters)
+    return found if len(set(found) - {"X"}) > 1 else ""
+
+
+def _is_ca(atom: gemmi.Atom) -> bool:
+    return atom.name == "CA" and atom.element == gemmi.Element("C")
 
 
 def files_of(what: str, runs: Path) -> list[Path]:

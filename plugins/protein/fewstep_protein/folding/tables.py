@@ -36,10 +36,12 @@ def sequence_rows(
     backbones: Sequence[Backbone], designs: Designs, found: Consistency | None
 ) -> list[dict[str, Any]]:
     """A row for each sequence."""
-    rows = []
+    rows, named = [], any(one.native for one in backbones)
     for i, (one, made) in enumerate(zip(backbones, designs, strict=True)):
         for number, each in enumerate(made):
             row = {"backbone": one.name, "number": number, "length": len(one.chain), "nll": each["nll"]}
+            if named:
+                row["recovery"] = recovery(one.native, each["sequence"])
             if found is not None:
                 row |= {
                     "rmsd": float(found.rmsd[i, number]),
@@ -55,10 +57,13 @@ def backbone_rows(
 ) -> list[dict[str, Any]]:
     """A row for each backbone, the best first: by scRMSD where there is one, by its sequences' likelihood otherwise."""
     rows: list[dict[str, Any]] = []
+    named = any(one.native for one in backbones)
     for i, (one, made) in enumerate(zip(backbones, designs, strict=True)):
         nll = [each["nll"] for each in made]
         best = min(range(len(made)), key=lambda j: nll[j])
         row = {"backbone": one.name, "length": len(one.chain), "nll": sum(nll) / len(nll)}
+        if named:
+            row["recovery"] = sum(recovery(one.native, each["sequence"]) for each in made) / len(made)
         if found is not None:
             best = int(found.rmsd[i].argmin())
             row |= {
@@ -70,6 +75,14 @@ def backbone_rows(
     return sorted(rows, key=lambda row: row.get("scrmsd", row["nll"]))
 
 
+def recovery(native: str, sequence: str) -> float:
+    """Share of the amino acids that a file names which a design repeats; not a number where it names none."""
+    if not native:
+        return math.nan
+    known = [(a, b) for a, b in zip(native, sequence, strict=True) if a != "X"]
+    return sum(a == b for a, b in known) / len(known)
+
+
 def fasta(rows: Sequence[Mapping[str, Any]], asked: Asked) -> str:
     """Entries with what is known of each after its name."""
     origin = f"weights={asked.weights} temperature={asked.temperature:g} seed={asked.seed}"
@@ -77,7 +90,7 @@ def fasta(rows: Sequence[Mapping[str, Any]], asked: Asked) -> str:
     for row in rows:
         scores = " ".join(
             f"{name}={row[name]:.4g}"
-            for name in ("nll", "rmsd", "tm", "plddt")
+            for name in ("nll", "recovery", "rmsd", "tm", "plddt")
             if name in row and not math.isnan(row[name])
         )
         lines += [f">{row['backbone']}_{row['number']} {scores} {origin}", str(row["sequence"])]

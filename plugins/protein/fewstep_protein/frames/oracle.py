@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fewstep.config import Settings, load_teacher
+from fewstep.config import Settings, given_stage, load_teacher
 from fewstep.config.objectives import Round, student_stages
 from fewstep.engine import assemble
 from fewstep.protocol import (
@@ -42,7 +42,6 @@ from fewstep_protein.frames.process import FrameFlow, frame_flow
 from fewstep_protein.frames.report import frame_panels, write_backbones
 from fewstep_protein.frames.shapes import PREDICTS, ShapeNet
 from fewstep_protein.sampling.roll import as_grid
-from fewstep_protein.teaching import given_stage
 
 SIZE = 0.5
 """Standard deviation of the law's places per axis in nanometers, about."""

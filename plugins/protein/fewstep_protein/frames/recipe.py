@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import nn
 
-from fewstep.config import load_teacher
+from fewstep.config import given_stage, load_teacher
 from fewstep.config.objectives import Round, student_stages
 from fewstep.engine import assemble
 from fewstep.processes import LogitNormal
@@ -44,7 +44,6 @@ from fewstep_protein.frames.report import frame_metrics, frame_panels, write_bac
 from fewstep_protein.sampling.roll import as_grid, roll_times
 from fewstep_protein.structures.geometry import chain_size
 from fewstep_protein.structures.sources import in_turn
-from fewstep_protein.teaching import given_stage
 
 
 def build(config: FramesConfig, site: Site) -> Plan:

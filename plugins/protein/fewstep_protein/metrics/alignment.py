@@ -16,17 +16,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fewstep.errors import FewstepError
 from fewstep.protocol import Key
 from fewstep_protein.metrics import secondary
+from fewstep_protein.structures.clusters import SAME_FOLD
+from fewstep_protein.structures.clusters import tm_score as aligned
 from fewstep_protein.structures.files import ANGSTROM
 
 GROUPS, GROUP = 3, 8
 """Groups of about equally long chains, and chains of each, within which all pairs are aligned."""
 COST = 500_000
 """Residue pairs of all alignments: about half a second. Longer chains are aligned in smaller groups."""
-SAME_FOLD = 0.5
-"""TM-score above which two chains have one fold (Xu & Zhang 2010)."""
 SHORTEST = 4
 """Residues of a chain that can be aligned."""
 PICK = Key(0).at("aligned")
@@ -67,17 +66,8 @@ def tm_score(first: Tensor, second: Tensor) -> float:
     """
     if min(len(first), len(second)) < SHORTEST or secondary.exploded(first) or secondary.exploded(second):
         raise ValueError(f"chains of at least {SHORTEST} residues within 200 angstrom can be aligned")
-    try:
-        from tmtools import tm_align
-    except ImportError as error:
-        raise FewstepError(
-            "a TM-score needs the package tmtools", "", 'pip install "fewstep[protein]"'
-        ) from error
-    places = [
-        np.ascontiguousarray(chain.detach().double().cpu().numpy() * ANGSTROM) for chain in (first, second)
-    ]
-    found = tm_align(*places, "G" * len(first), "G" * len(second))
-    return float(found.tm_norm_chain1 if len(first) <= len(second) else found.tm_norm_chain2)
+    places = [chain.detach().double().cpu().numpy() * ANGSTROM for chain in (first, second)]
+    return aligned(*map(np.ascontiguousarray, places))
 
 
 def neighbors(chains: Sequence[Tensor]) -> Neighbors:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from fewstep.protocol import Key, Metric, Score
 from fewstep.runs import bootstrap_statistic
+from fewstep.runs.frechet import frechet
 from fewstep_protein.metrics.ensemble import Ensemble, of_batch
 from fewstep_protein.metrics.novelty import windows_like
 
@@ -83,17 +84,3 @@ def gaussian(rows: Tensor) -> tuple[Tensor, Tensor]:
     mean = rows.mean(0)
     off = rows - mean
     return mean, off.T @ off / max(1, len(rows) - 1)
-
-
-def frechet(mean: Tensor, covariance: Tensor, other_mean: Tensor, other_covariance: Tensor) -> Tensor:
-    """|m - m'|^2 + tr(C + C' - 2 (C'^1/2 C C'^1/2)^1/2) (Dowson & Landau 1982 eq. 4)."""
-    return (mean - other_mean).square().sum() + bures(covariance, other_covariance)
-
-
-def bures(covariance: Tensor, other: Tensor) -> Tensor:
-    """(...) squared Wasserstein-2 distance of two centered Gaussians (Gelbrich 1990), by eigenvalues."""
-    values, vectors = torch.linalg.eigh(other)
-    root = (vectors * values.clamp(min=0).sqrt().unsqueeze(-2)) @ vectors.mT
-    shared = torch.linalg.eigvalsh(root @ covariance @ root).clamp(min=0).sqrt().sum(-1)
-    traces = covariance.diagonal(dim1=-2, dim2=-1).sum(-1) + other.diagonal(dim1=-2, dim2=-1).sum(-1)
-    return (traces - 2 * shared).clamp(min=0)

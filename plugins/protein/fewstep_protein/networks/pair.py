@@ -331,25 +331,6 @@ class Distogram(nn.Module):
         return logits
 
 
-def pair_memory(length: int, size: PairSize) -> tuple[int, int]:
-    """Bytes beside the parameters for one chain: at the peak of a call, and kept by a training step for its backward pass.
-
-    All numbers are float32. A call peaks where pairs are described (three versions of a description), or where the biases
-    of all layers are written a second time beside three whole numbers for each pair. A step keeps five versions of the
-    description, biases, attention weights, and about forty numbers for each channel of a token in each layer.
-
-    Args:
-        length: residues.
-        size: widths.
-    """
-    tokens = length + size.registers
-    described = min(length**2, (2 * APART + 1) * BINS)
-    biases = size.layers * size.heads * tokens**2
-    call = max(3 * described * size.pairs, 2 * biases + 6 * length**2)
-    step = 5 * described * size.pairs + 2 * biases + 40 * size.layers * tokens * size.tokens
-    return 4 * call, 4 * step
-
-
 def time_features(t: Tensor, width: int) -> Tensor:
     """(B, width) sines and cosines of TICKS t, t = 1 is data, with wavelengths from 1 to TICKS in geometric steps."""
     half = width // 2

@@ -12,7 +12,7 @@ from functools import partial
 
 import torch
 
-from fewstep.config import load_teacher
+from fewstep.config import given_stage, load_teacher
 from fewstep.config.objectives import Round, student_stages
 from fewstep.engine import assemble
 from fewstep.errors import FewstepError
@@ -42,7 +42,6 @@ from fewstep_protein.rouse.report import rouse_metrics, rouse_panels
 from fewstep_protein.sampling.roll import as_grid, roll_times
 from fewstep_protein.structures import files
 from fewstep_protein.structures.sources import blank, in_turn, length_mask
-from fewstep_protein.teaching import given_stage
 
 
 def build(config: RouseConfig, site: Site) -> Plan:

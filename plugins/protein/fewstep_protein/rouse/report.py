@@ -11,9 +11,10 @@ from torch import Tensor
 
 from fewstep.protocol import Batch, Drawn, Key, Metric, Panel, Score
 from fewstep.runs import bootstrap_statistic, media
+from fewstep.runs.frechet import bures
 from fewstep.testing.analytic import rouse_modes
 from fewstep_protein.panels import molecules
-from fewstep_protein.rouse.chain import BOND, covariance, wasserstein
+from fewstep_protein.rouse.chain import BOND, covariance
 
 RESAMPLES = 60
 """Bootstrap resamples: each one is an eigenvalue problem per length."""
@@ -27,7 +28,7 @@ def rouse_metrics() -> tuple[Metric, ...]:
         Metric(
             "w2",
             "lower",
-            _by_length(_w2),
+            _by_length(wasserstein),
             "",
             "normalized Wasserstein-2 distance to the exact Gaussian chain",
         ),
@@ -63,8 +64,10 @@ def split_by_length(x: Tensor, mask: Tensor) -> dict[int, Tensor]:
     return {int(n): x[count == n][:, : int(n)] for n in count.unique()}
 
 
-def _w2(found: Tensor) -> Tensor:
-    return wasserstein(found, covariance(len(found)))
+def wasserstein(found: Tensor) -> Tensor:
+    """W2 of a centered Gaussian with this covariance (n, n) to the exact chain of n beads, over the size of the latter."""
+    exact = covariance(len(found))
+    return (bures(found, exact) / exact.diagonal().sum()).sqrt()
 
 
 def _frobenius(found: Tensor) -> Tensor:

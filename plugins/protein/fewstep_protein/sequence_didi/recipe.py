@@ -8,25 +8,20 @@ teacher needs many; a discriminator between its sequences and real ones is the r
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
-from torch import Tensor
 
-from fewstep.config import load_teacher
+from fewstep.config import given_stage, load_teacher
 from fewstep.engine import assemble
-from fewstep.objectives import Denoising
+from fewstep.objectives import Denoising, HeadStart
 from fewstep.objectives.weights import inverse_hidden
 from fewstep.processes import Masked, Uniform
 from fewstep.protocol import (
     Assembly,
     Average,
     Batch,
-    Cond,
     Denoiser,
-    Estimate,
     Group,
     Linear,
     Optim,
@@ -41,7 +36,7 @@ from fewstep.protocol import (
     State,
     Step,
 )
-from fewstep.samplers import ancestral, student_sampler
+from fewstep.samplers import Sharpened, ancestral, student_sampler
 from fewstep_protein.sequence_didi import proteins
 from fewstep_protein.sequence_didi.alphabet import HIDDEN
 from fewstep_protein.sequence_didi.chains import (
@@ -56,9 +51,7 @@ from fewstep_protein.sequence_didi.network import Corrected, Critic, SequenceNet
 from fewstep_protein.sequence_didi.panels import sequence_panels
 from fewstep_protein.sequence_didi.request import SequenceRequest, request
 from fewstep_protein.sequence_didi.student import NoisyTokens
-from fewstep_protein.sequence_didi.training import build_objective
 from fewstep_protein.sequence_didi.writing import sequence_campaign, write_sequences
-from fewstep_protein.teaching import given_stage
 
 GREEDY = 8.0
 """Factor on the logits of the greedy control: the likeliest letters nearly always, the way to a collapsed sequence."""
@@ -131,7 +124,7 @@ def _distill(config: SequenceConfig, law: Reference, shelf: Shelf) -> Assembly:
     """The configured objective on short sequences; roles that it does not ask for are left out."""
     teacher = shelf["teacher"]
     return assemble(
-        build_objective(config.objective, Masked(HIDDEN), config.head_start),
+        HeadStart(config.objective.build(Masked(HIDDEN)), config.head_start),
         {
             "teacher": lambda: teacher,
             "student": partial(make_student, config, teacher),
@@ -182,24 +175,7 @@ def product(config: SequenceConfig, law: Reference) -> Product:
     )
 
 
-@dataclass(frozen=True)
-class Sharp:
-    """A denoiser whose logits are multiplied: 1 leaves it as it is, far above 1 is greedy."""
-
-    model: Any
-    factor: float
-
-    @property
-    def process(self) -> Any:
-        """The denoiser's."""
-        return self.model.process
-
-    def __call__(self, xt: Tensor, t: Tensor, cond: Cond) -> Estimate:
-        """Its estimate, sharper."""
-        return Estimate(self.model(xt, t, cond).x0 * self.factor)
-
-
-def unmasking(role: str, steps: int, factor: float = 1.0) -> Sampler:
+def unmasking(role: str, steps: int, sharpness: float = 1.0) -> Sampler:
     """A denoiser that shows hidden letters in ``steps`` calls, each letter for itself given what is visible."""
 
     def draw(shelf: Roles, batch: Batch, step: Step) -> Iterator[State]:
@@ -207,6 +183,6 @@ def unmasking(role: str, steps: int, factor: float = 1.0) -> Sampler:
         begin = batch.extra.get("prefix", torch.full_like(batch.like, HIDDEN))
         yield State(begin, torch.ones(len(begin), dtype=torch.float64))
         times = model.process.grid(steps)
-        yield from ancestral(Sharp(model, factor), begin, times, batch.cond, key=step.key.at("solver"))
+        yield from ancestral(Sharpened(model, sharpness), begin, times, batch.cond, key=step.key.at("solver"))
 
-    return Sampler(draw, (role,), lambda count: unmasking(role, count, factor))
+    return Sampler(draw, (role,), lambda count: unmasking(role, count, sharpness))

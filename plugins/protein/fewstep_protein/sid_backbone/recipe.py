@@ -15,6 +15,7 @@ from typing import Any
 
 from torch import nn
 
+from fewstep.config import given_stage
 from fewstep.config.objectives import Round, student_stages
 from fewstep.engine import assemble
 from fewstep.errors import FewstepError
@@ -69,7 +70,6 @@ from fewstep_protein.structures.sources import Lengths, Windows
 from fewstep_protein.teachers.loading import given_teacher
 from fewstep_protein.teachers.proteina import read_folds
 from fewstep_protein.teachers.training import taught, turned
-from fewstep_protein.teaching import given_stage
 
 T_MIN = 0.005
 """Cleanest flow time: noise of 0.05 angstrom, half of what the last step of a student begins with."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fewstep.errors import FewstepError
 from fewstep_protein.structures.ledger import remembered
 
 if TYPE_CHECKING:
@@ -94,11 +95,19 @@ class Fold:
 
 
 def tm_score(first: np.ndarray, second: np.ndarray) -> float:
-    """TM-score of the best alignment of two chains (N, 3) in angstrom, normalized by the shorter one."""
-    from tmtools import tm_align
+    """TM-score of the best alignment of two chains (N, 3) in angstrom, over the length of the shorter one.
 
+    Raises:
+        FewstepError: tmtools is not there.
+    """
+    try:
+        from tmtools import tm_align
+    except ImportError as error:
+        raise FewstepError(
+            "a TM-score needs the package tmtools", "", 'pip install "fewstep[protein]"'
+        ) from error
     found = tm_align(first, second, "A" * len(first), "A" * len(second))
-    return float(max(found.tm_norm_chain1, found.tm_norm_chain2))
+    return float(found.tm_norm_chain1 if len(first) <= len(second) else found.tm_norm_chain2)
 
 
 def same_fold(first: Fold, second: Fold) -> bool:

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from fewstep.config import load_teacher
+from fewstep.config import given_stage, load_teacher
 from fewstep.engine import assemble
-from fewstep.objectives import Denoising
+from fewstep.objectives import Denoising, HeadStart
 from fewstep.objectives.weights import inverse_hidden
 from fewstep.processes import Masked, Uniform
 from fewstep.protocol import (
@@ -42,10 +42,6 @@ from fewstep_text.metrics import text_metrics
 from fewstep_text.panels import timeline_panel
 from fewstep_text.request import between, prefix_batch
 from fewstep_text.tokenizer import Tokenizer, byte_pairs, characters
-from fewstep_text.training import build_objective
-
-LEAVES = {"student_ema": "student"}
-"""A trained teacher is on the shelf already; a given one is left by the stage that uses it."""
 
 
 @dataclass(frozen=True)
@@ -63,16 +59,13 @@ def build(config: DidiConfig, site: Site) -> Plan:
     corpus = load(config.data)
     vocabulary = corpus.tokenizer.size
     given = load_teacher(config.teacher, partial(make_teacher, config, vocabulary))
-    student = Stage(
-        "student",
-        partial(_distill, config, corpus, given),
-        config.updates,
-        LEAVES if given is None else {**LEAVES, "teacher": "teacher"},
+    teach = (
+        Stage("teacher", partial(_teach, config, corpus), config.teacher_updates, {"teacher_ema": "teacher"})
+        if given is None
+        else given_stage(given)
     )
-    teacher = Stage(
-        "teacher", partial(_teach, config, corpus), config.teacher_updates, {"teacher_ema": "teacher"}
-    )
-    return Plan((student,) if given is not None else (teacher, student), product(config, corpus))
+    distill = Stage("student", partial(_distill, config, corpus), config.updates, {"student_ema": "student"})
+    return Plan((teach, distill), product(config, corpus))
 
 
 def load(config: DataConfig) -> Corpus:
@@ -121,12 +114,12 @@ def _teach(config: DidiConfig, corpus: Corpus, shelf: Shelf) -> Assembly:
     )
 
 
-def _distill(config: DidiConfig, corpus: Corpus, given: nn.Module | None, shelf: Shelf) -> Assembly:
+def _distill(config: DidiConfig, corpus: Corpus, shelf: Shelf) -> Assembly:
     """The configured objective on continuations of real text; roles that it does not ask for are left out."""
     vocabulary = corpus.tokenizer.size
-    teacher = shelf["teacher"] if given is None else given
+    teacher = shelf["teacher"]
     return assemble(
-        build_objective(config.objective, Masked(vocabulary), config.head_start),
+        HeadStart(config.objective.build(Masked(vocabulary)), config.head_start),
         {
             "teacher": lambda: teacher,
             "student": partial(make_student, config, vocabulary),

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fewstep.protocol import Batch, Cond, Key, Roles, Sample, Sampler, State, Step, Tree
-from fewstep.samplers import FewStepTokens, ancestral
-from fewstep_text.sharp import Sharpened
+from fewstep.samplers import FewStepTokens, Sharpened, ancestral
 
 
 class Writer(FewStepTokens):

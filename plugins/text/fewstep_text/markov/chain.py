@@ -17,10 +17,8 @@ from torch import Tensor
 
 from fewstep.processes import Masked
 from fewstep.protocol import Batch, Cond, Estimate, Key, Roles, Sampler, State, Step, Tree, rows
-from fewstep.samplers import ancestral
+from fewstep.samplers import Sharpened, ancestral
 from fewstep.testing.markov import MarkovTeacher, all_sequences, sampler_law, sequence_law
-from fewstep_text.data import share
-from fewstep_text.sharp import Sharpened
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,7 @@ class ChainSource:
 
     def batch(self, index: int, key: Key) -> Batch:
         """X (B, L)."""
-        x = self.chain.draw(share(self.size, key), key.at("chain", index))
+        x = self.chain.draw(key.share(self.size), key.at("chain", index))
         return Batch(like=torch.zeros_like(x[:1]).expand_as(x), x=x)
 
 

@@ -10,11 +10,10 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
 
-from fewstep.config import load_teacher
+from fewstep.config import given_stage, load_teacher
 from fewstep.engine import assemble
-from fewstep.objectives import Denoising
+from fewstep.objectives import Denoising, HeadStart
 from fewstep.processes import Masked, Uniform
 from fewstep.protocol import (
     Assembly,
@@ -41,24 +40,21 @@ from fewstep_text.markov.network import SequenceNet
 from fewstep_text.panels import timeline_panel
 from fewstep_text.request import between, prefix_batch
 from fewstep_text.tokenizer import Tokenizer, characters
-from fewstep_text.training import build_objective
 
 LETTERS = "abcdefgh"
-LEAVES = {"student_ema": "student"}
 
 
 def build(config: MarkovConfig, site: Site) -> Plan:
     """Teacher, then student."""
     chain = Chain(config.vocabulary, config.length, config.concentration, config.chain)
     given = load_teacher(config.teacher, partial(make_teacher, config))
-    student = Stage(
-        "student",
-        partial(_distill, config, chain, given),
-        config.updates,
-        LEAVES if given is None else {**LEAVES, "teacher": "teacher"},
+    teach = (
+        Stage("teacher", partial(_teach, config, chain), config.teacher_updates, {"teacher": "teacher"})
+        if given is None
+        else given_stage(given)
     )
-    teacher = Stage("teacher", partial(_teach, config, chain), config.teacher_updates, {"teacher": "teacher"})
-    return Plan((student,) if given is not None else (teacher, student), product(config, chain))
+    distill = Stage("student", partial(_distill, config, chain), config.updates, {"student_ema": "student"})
+    return Plan((teach, distill), product(config, chain))
 
 
 def make_teacher(config: MarkovConfig) -> Denoiser:
@@ -85,14 +81,14 @@ def _teach(config: MarkovConfig, chain: Chain, shelf: Shelf) -> Assembly:
     )
 
 
-def _distill(config: MarkovConfig, chain: Chain, given: nn.Module | None, shelf: Shelf) -> Assembly:
+def _distill(config: MarkovConfig, chain: Chain, shelf: Shelf) -> Assembly:
     """The configured objective; roles that it does not ask for are left out."""
     momentum: dict[str, Any] = {"betas": (0.9, 0.99), "weight_decay": 0.0}
     rate = Linear(config.rate, 0.05 * config.rate)
     return assemble(
-        build_objective(config.objective, chain.process, config.head_start),
+        HeadStart(config.objective.build(chain.process), config.head_start),
         {
-            "teacher": lambda: shelf["teacher"] if given is None else given,
+            "teacher": lambda: shelf["teacher"],
             "student": partial(make_student, config),
             "disc": partial(_net, config, 1),
             "fake": partial(make_teacher, config),
