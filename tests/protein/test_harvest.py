@@ -64,7 +64,9 @@ def test_a_folder_becomes_one_file_that_gives_its_chains_back(folder: Path, real
     out = folder.parent / "mine.npz"
     found, account = harvest(Asked([str(folder)], share=0.0), out)
     loaded = {s.name: s for s in segments.load(str(out))}
-    assert len(found) == len(loaded) == account.files == 8
+    assert len(found) == len(loaded) == account.files == account.fresh == 8
+    assert account.seconds > 0
+    assert harvest(Asked([str(folder)], share=0.0), out)[1].fresh == 0
     for i, structure in enumerate(real):
         same = loaded[f"1aa{'abcdefgh'[i]}_A_1"]
         assert same.sequence == structure.sequence
@@ -116,6 +118,18 @@ def test_nothing_that_can_be_used_is_an_error_that_says_why(tmp_path: Path) -> N
         harvest(Asked([str(tmp_path)]), tmp_path / "out.npz")
     assert "no atom of a protein" in str(caught.value)
     assert not (tmp_path / "out.npz").exists()
+
+
+@pytest.mark.parametrize(
+    ("out", "told"),
+    [("file/out.npz", "cannot write"), ("", "is a folder"), ("/proc/1/out.npz", "cannot write")],
+)
+def test_a_place_that_cannot_be_written_is_told_before_anything_is_read(
+    tmp_path: Path, out: str, told: str
+) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FewstepError, match=told):
+        harvest(Asked([str(tmp_path / "nowhere")]), tmp_path / out)  # a place that would be told otherwise
 
 
 def record(name: str, length: int, whole: bool = True, cut: bool = False) -> Record:

@@ -116,14 +116,14 @@ def test_all_that_is_wrong_with_fixed_residues_is_told_at_once() -> None:
 
 
 def test_a_portion_holds_whole_turns_of_a_list_of_lengths() -> None:
-    assert portion(SequenceRequest(length="60,80,100"), 10_000) % 3 == 0
+    assert portion(SequenceRequest(length="60,80,100"), 9_999) == 255
     assert portion(SequenceRequest(length="512"), 10_000) == 256
 
 
 def test_fasta_has_what_passes_and_the_table_has_all(tmp_path: Path) -> None:
     found = [encode("A" * 70), encode("ACDEFGHIKLMNPQRSTVWY")]
     about = {"recipe": "protein/sequence-didi", "teacher": "dirichlet chain"}
-    kept = writing.records(SequenceRequest(max_run=5), found, 7, about, ())
+    kept = writing.records(SequenceRequest(max_run=5), found, [7, 8], about, ())
     fasta, table = writing.save(tmp_path, kept)
     assert fasta.read_text() == (
         '>sequence_000008 length=20 recipe=protein/sequence-didi teacher="dirichlet chain"\nACDEFGHIKLMNPQRSTVWY\n'

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 CONTEXT = {"ignore_unknown_options": True, "allow_extra_args": True}
 """The options of a product are known only when its run is opened, so what is left over is read by hand."""
+MOST_TOLD = 5
+"""Reasons against samples that are named."""
 
 
 def sample(
@@ -112,6 +114,8 @@ def _campaign(run: Run, folder: Path, num: int, as_json: bool, asked: dict[str, 
                 "folder": str(done.folder),
                 "tables": [str(table) for table in done.tables],
                 "fresh": done.fresh,
+                "passed": done.passed,
+                "refused": dict(done.refused),
                 **facts,
             }
         )
@@ -124,6 +128,10 @@ def _campaign(run: Run, folder: Path, num: int, as_json: bool, asked: dict[str, 
         f"{num} sample{'' if num == 1 else 's'} in {done.folder}{kept}: {done.evaluations} network calls, "
         f"{done.seconds:.3g} s of {done.elapsed:.3g} s{pace}"
     )
+    if done.passed is not None:
+        against = ", ".join(f"{reason} {count}" for reason, count in done.refused[:MOST_TOLD])
+        told = f"; the most common reasons against the others: {against}" if against else ""
+        typer.echo(f"{done.passed} of {num} passed ({done.passed / num:.0%}){told}")
 
 
 def parse_options(words: list[str]) -> dict[str, Any]:

@@ -5,15 +5,16 @@ Graphs that run without this library, samples that never end, and thousands of s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import torch
 from torch import Tensor, nn
 
 from fewstep.protocol.key import Key
-from fewstep.protocol.tree import Tree
+from fewstep.protocol.tree import Tree, rows
 from fewstep.protocol.values import Batch
 
 if TYPE_CHECKING:
@@ -88,19 +89,29 @@ class Stream:
     finish: Callable[[Path], None] | None = None
 
 
+def _whole(batch: Batch, device: str) -> list[tuple[Tensor, Batch]]:
+    return [(torch.arange(rows(batch.like)), batch)]
+
+
 @dataclass(frozen=True)
 class Campaign:
     """Many samples in one folder that grows portion by portion, and goes on where it was cut short.
 
     Args:
-        portion: (options, number of all samples) -> how many are drawn at once; depends on nothing else, so that a
-            campaign that goes on draws what it would have drawn.
-        write: (options, drawn, folder, first, about) -> a record (JSON) for each sample. Files are written into
-            ``folder``, from where they are moved beside the others; ``first`` is the number of the first sample in
-            the campaign, ``about`` where it is from: run, recipe, contender, calls, seed, options, version.
+        portion: (options, first) -> how many samples from number ``first`` on are recorded together; depends on nothing
+            else, so that a campaign that goes on, or grows, draws what it would have drawn. The last is drawn whole,
+            so those of a small campaign should be small.
+        write: (options, drawn, folder, numbers, about) -> a record (JSON) for each sample. Files are written into
+            ``folder``, from where they are moved beside the others; ``numbers`` are those of the samples in the
+            campaign, ``about`` where they are from: run, recipe, contender, calls, seed, options, version.
         finish: (options, folder, records of all samples) -> tables and pages that sum the campaign up.
+        parts: (batch of a portion, device) -> (rows, batch) of what is drawn at once; all of it by default. Every row
+            lies in one part.
+        reasons: record -> why it does not pass, as words that are counted; None = nobody judges.
     """
 
     portion: Callable[[Any, int], int]
-    write: Callable[[Any, Drawn, Path, int, Mapping[str, Any]], Sequence[Mapping[str, Any]]]
+    write: Callable[[Any, Drawn, Path, Sequence[int], Mapping[str, Any]], Sequence[Mapping[str, Any]]]
     finish: Callable[[Any, Path, Sequence[Mapping[str, Any]]], Sequence[Path]]
+    parts: Callable[[Batch, str], Iterable[tuple[Tensor, Batch]]] = _whole
+    reasons: Callable[[Mapping[str, Any]], Sequence[str]] | None = None

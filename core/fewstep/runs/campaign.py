@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import fewstep
 from fewstep.engine import Watch
 from fewstep.errors import FewstepError
-from fewstep.protocol import Campaign
+from fewstep.protocol import Campaign, tree_map
 from fewstep.runs.evaluation import drawn_once
 from fewstep.runs.folder import RunFolder, writing
 
@@ -31,6 +32,8 @@ class Campaigned:
         folder: where everything lies.
         tables: what sums it up.
         records: one for each sample.
+        passed: samples that nothing kept from passing; None if nobody judges.
+        refused: how many samples each reason kept from passing, the most common first.
         fresh: samples that this call drew; the others were there.
         evaluations: network calls of this call.
         seconds: it spent on drawing.
@@ -40,6 +43,8 @@ class Campaigned:
     folder: Path
     tables: tuple[Path, ...]
     records: tuple[Mapping[str, Any], ...]
+    passed: int | None
+    refused: tuple[tuple[str, int], ...]
     fresh: int
     evaluations: int
     seconds: float
@@ -57,63 +62,119 @@ class Asked:
     contender: str
 
 
+@dataclass(frozen=True)
+class Portion:
+    """Samples that are drawn and recorded together: ``count`` of them from number ``first`` on."""
+
+    number: int
+    first: int
+    count: int
+
+    @property
+    def name(self) -> str:
+        """Of the file of its records."""
+        return f"portion-{self.number:05d}.json"
+
+
 def run_campaign(run: Run, campaign: Campaign, asked: Asked, folder: Path, watch: Watch) -> Campaigned:
     """Draw what is missing in ``folder``, then sum up.
 
     A portion counts once its records are written, which happens after its files lie in place: whatever was cut short is
-    drawn again, from the same keys.
+    drawn again, from the same keys. Portions do not depend on how many samples are asked for: the last one is drawn
+    whole, and what is beyond the number is dropped, so that a campaign grows into what a larger one would have been.
 
     Raises:
         FewstepError: the folder belongs to another campaign, or cannot be written.
     """
     begun = time.monotonic()
-    size = max(1, min(asked.num, campaign.portion(asked.options, asked.num)))
-    state = _opened(run, asked, size, folder)
-    counts = [min(size, asked.num - first) for first in range(0, asked.num, size)]
-    there = [(state.path / _name(number)).is_file() for number in range(len(counts))]
-    fresh, evaluations, seconds = 0, 0, 0.0
-    watch.stage_started(
-        "samples", asked.num, sum(c for c, is_there in zip(counts, there, strict=True) if is_there)
-    )
-    for number in (n for n, is_there in enumerate(there) if not is_there):
-        drawn = _drawn(run, asked, counts[number], number)
-        about = {**_about(run, asked), "calls": drawn.evaluations}
-        write = partial(campaign.write, asked.options, drawn)
-        state.write_json(_name(number), _placed(write, folder, state.path, number * size, about))
-        there[number] = True
-        fresh, evaluations, seconds = (
-            fresh + counts[number],
-            evaluations + drawn.evaluations,
-            seconds + drawn.seconds,
-        )
-        done = sum(c for c, is_there in zip(counts, there, strict=True) if is_there)
-        watch.logged("samples", done, number, {"samples/s": fresh / (time.monotonic() - begun)})
-    records = tuple(record for number in range(len(counts)) for record in state.read_json(_name(number)))
+    portions = _portions(campaign, asked)
+    state = _opened(run, asked, portions, folder)
+    missing = [portion for portion in portions if not (state.path / portion.name).is_file()]
+    size = {portion: min(portion.count, asked.num - portion.first) for portion in portions}
+    there = asked.num - sum(size[portion] for portion in missing)
+    fresh, good, evaluations, seconds = 0, 0, 0, 0.0
+    watch.stage_started("samples", asked.num, there)
+    for portion in missing:
+        records, calls, spent = _drawn(run, campaign, asked, portion, state.path)
+        state.write(portion.name, _lines(records))
+        fresh, evaluations, seconds = fresh + size[portion], evaluations + calls, seconds + spent
+        pace = {"samples/s": fresh / (time.monotonic() - begun)}
+        here, _ = _judged(campaign, records)
+        if here is not None:
+            good += here
+            pace["passed/share"] = good / fresh
+        watch.logged("samples", there + fresh, portion.number, pace)
+    records = [record for portion in portions for record in state.read_json(portion.name)]
     with writing(folder):
         tables = tuple(campaign.finish(asked.options, folder, records))
     watch.finished("samples")
-    return Campaigned(folder, tables, records, fresh, evaluations, seconds, time.monotonic() - begun)
+    passed, refused = _judged(campaign, records)
+    elapsed = time.monotonic() - begun
+    return Campaigned(folder, tables, tuple(records), passed, refused, fresh, evaluations, seconds, elapsed)
 
 
-def _opened(run: Run, asked: Asked, size: int, folder: Path) -> RunFolder:
-    """The hidden folder, new or of the same campaign."""
-    state, told = RunFolder(folder / HIDDEN), {**_about(run, asked), "num": asked.num, "portion": size}
+def _judged(
+    campaign: Campaign, records: Sequence[Mapping[str, Any]]
+) -> tuple[int | None, tuple[tuple[str, int], ...]]:
+    """How many pass, and how often each reason kept others from it; (None, ()) if nobody judges."""
+    if campaign.reasons is None:
+        return None, ()
+    found = [dict.fromkeys(campaign.reasons(record)) for record in records]
+    against = Counter(reason for reasons in found for reason in reasons)
+    return sum(not reasons for reasons in found), tuple(against.most_common())
+
+
+def _portions(campaign: Campaign, asked: Asked) -> list[Portion]:
+    """All that hold a sample which was asked for."""
+    found: list[Portion] = []
+    first = 0
+    while first < asked.num:
+        found.append(Portion(len(found), first, max(1, campaign.portion(asked.options, first))))
+        first += found[-1].count
+    return found
+
+
+def _opened(run: Run, asked: Asked, portions: Sequence[Portion], folder: Path) -> RunFolder:
+    """The hidden folder, new or of the same campaign, which may have been smaller."""
+    state, told = RunFolder(folder / HIDDEN), {**_about(run, asked), "num": asked.num}
     if not (state.path / "asked.json").is_file():
         with writing(state.path):
             state.path.mkdir(parents=True, exist_ok=True)
         state.write_json("asked.json", told)
         return state
     before = state.read_json("asked.json")
+    _check_same(before, told, folder)
+    if before["num"] < asked.num:
+        # A portion that the smaller number cut is drawn again; it goes first, so that a kill in between is harmless.
+        for portion in portions:
+            if portion.first < before["num"] < portion.first + portion.count:
+                with writing(state.path):
+                    (state.path / portion.name).unlink(missing_ok=True)
+        state.write_json("asked.json", told)
+    return state
+
+
+def _check_same(before: Mapping[str, Any], told: Mapping[str, Any], folder: Path) -> None:
+    """Two questions may differ in their number, which grows.
+
+    Raises:
+        FewstepError: they differ in something else, or fewer are asked for than before.
+    """
     then, now = _flat(before), _flat(told)
-    differing = [name for name in now if then.get(name) != now[name]]
+    differing = [name for name in {**now, **then} if name != "num" and then.get(name) != now.get(name)]
     if differing:
-        lines = [f"{name}: {then.get(name)!r} there, {now[name]!r} asked" for name in differing]
+        lines = [f"{name}: {then.get(name)!r} there, {now.get(name)!r} asked" for name in differing]
         raise FewstepError(
             f"{folder} holds another campaign\n" + "\n".join(lines),
-            "the same question, to go on with it",
+            "the same question, to go on with it, or a larger number of the same",
             "give another --out, or ask what was asked before",
         )
-    return state
+    if then["num"] > now["num"]:
+        raise FewstepError(
+            f"{folder} was begun with {then['num']} samples, {now['num']} are asked for",
+            "as many or more: a campaign grows and does not shrink",
+            f"ask for --num {then['num']}, or give another --out",
+        )
 
 
 def _flat(told: Mapping[str, Any]) -> dict[str, Any]:
@@ -135,25 +196,44 @@ def _about(run: Run, asked: Asked) -> dict[str, Any]:
     }
 
 
-def _drawn(run: Run, asked: Asked, count: int, number: int) -> Any:
-    key = run.setup.site.key.at("campaign", asked.seed, number)
-    batch = run.product.request(asked.options, count, key.at("request"))
-    sampler = run.sampler(asked.contender, asked.steps)
-    return drawn_once(asked.contender, sampler, run.shelf, batch, key.at("draw"), run.setup.device)
-
-
-def _placed(write: Any, folder: Path, state: Path, first: int, about: Mapping[str, Any]) -> Sequence[Any]:
-    """Write into a draft, then move each file to its place."""
-    draft = state / "draft"
-    with writing(folder):
-        draft.mkdir(exist_ok=True)
-        for left in draft.iterdir():
-            left.unlink()
-        records: Sequence[Any] = write(draft, first, about)
+def _drawn(
+    run: Run, campaign: Campaign, asked: Asked, portion: Portion, state: Path
+) -> tuple[list[Mapping[str, Any]], int, float]:
+    """Records of a portion in order, network calls and seconds; its files are written into a draft, then moved."""
+    key, device = run.setup.site.key.at("campaign", asked.seed, portion.number), run.setup.device
+    sampler, about = run.sampler(asked.contender, asked.steps), _about(run, asked)
+    batch = run.product.request(asked.options, portion.count, key.at("request"))
+    draft = _empty(state / "draft")
+    found: dict[int, Mapping[str, Any]] = {}
+    calls, seconds = 0, 0.0
+    for i, (which, part) in enumerate(campaign.parts(batch, device)):
+        kept = (which < asked.num - portion.first).nonzero()[:, 0]
+        if not len(kept):
+            continue
+        drawn = drawn_once(asked.contender, sampler, run.shelf, part, key.at("draw", i), device)
+        calls, seconds = calls + drawn.evaluations, seconds + drawn.seconds
+        drawn = replace(drawn, x=tree_map(lambda leaf, rows=kept: leaf[rows], drawn.x), batch=part.take(kept))
+        numbers = (portion.first + which[kept]).tolist()
+        with writing(draft):
+            records = campaign.write(
+                asked.options, drawn, draft, numbers, {**about, "calls": drawn.evaluations}
+            )
+        found.update(zip(numbers, records, strict=True))
+    with writing(state.parent):
         for file in sorted(draft.iterdir()):
-            file.replace(folder / file.name)
-    return records
+            file.replace(state.parent / file.name)
+    return [found[number] for number in sorted(found)], calls, seconds
 
 
-def _name(number: int) -> str:
-    return f"portion-{number:05d}.json"
+def _empty(folder: Path) -> Path:
+    """The folder, made or emptied."""
+    with writing(folder):
+        folder.mkdir(exist_ok=True)
+        for left in folder.iterdir():
+            left.unlink()
+    return folder
+
+
+def _lines(records: Sequence[Mapping[str, Any]]) -> str:
+    """A list in JSON with a record a line."""
+    return "[\n" + ",\n".join(json.dumps(record, ensure_ascii=False) for record in records) + "\n]\n"

@@ -140,9 +140,11 @@ def clock_time(seconds: float) -> str:
 
 
 def brief(metrics: Mapping[str, float]) -> str:
-    """The losses of the phases and what comes per second, short."""
-    losses = {n.removesuffix("/loss"): value for n, value in metrics.items() if n.endswith(("/loss", "/s"))}
-    return "  ".join(f"{name} {value:.3g}" for name, value in losses.items())
+    """The losses of the phases, what comes per second, and what share of it is good, short."""
+    told = {n: value for n, value in metrics.items() if n.endswith(("/loss", "/s", "/share"))}
+    return "  ".join(
+        f"{n.removesuffix('/loss').removesuffix('/share')} {value:.3g}" for n, value in told.items()
+    )
 
 
 @contextmanager

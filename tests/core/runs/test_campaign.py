@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 import fewstep
 from fewstep.cli import application
 from fewstep.errors import FewstepError
-from fewstep.protocol import Campaign, Drawn
+from fewstep.protocol import Batch, Campaign, Drawn
 from fewstep.runs import Run
 
 pytestmark = pytest.mark.usefixtures("ring")
@@ -25,11 +26,11 @@ class KilledError(Exception):
 
 
 def write(
-    options: Any, drawn: Drawn, folder: Path, first: int, about: Mapping[str, Any]
+    options: Any, drawn: Drawn, folder: Path, numbers: Sequence[int], about: Mapping[str, Any]
 ) -> Sequence[Mapping[str, Any]]:
-    for number, point in enumerate(drawn.x.tolist(), first):
+    for number, point in zip(numbers, drawn.x.tolist(), strict=True):
         (folder / f"{number:03d}.txt").write_text(f"{point} {about['seed']}")
-    return [{"number": first + i, "x": point[0]} for i, point in enumerate(drawn.x.tolist())]
+    return [{"number": i, "x": point[0]} for i, point in zip(numbers, drawn.x.tolist(), strict=True)]
 
 
 def finish(options: Any, folder: Path, records: Sequence[Mapping[str, Any]]) -> Sequence[Path]:
@@ -38,7 +39,7 @@ def finish(options: Any, folder: Path, records: Sequence[Mapping[str, Any]]) -> 
     return [table]
 
 
-CAMPAIGN = Campaign(lambda options, num: 4, write, finish)
+CAMPAIGN = Campaign(lambda options, first: 4, write, finish)
 
 
 @pytest.fixture(scope="module")
@@ -64,11 +65,13 @@ def test_a_campaign_fills_its_folder_and_sums_it_up(run: Run, tmp_path: Path) ->
 
 
 def test_one_that_was_cut_short_goes_on_and_ends_the_same(run: Run, tmp_path: Path) -> None:
-    def cut(options: Any, drawn: Drawn, folder: Path, first: int, about: Mapping[str, Any]) -> Any:
-        if first == 8:
+    def cut(
+        options: Any, drawn: Drawn, folder: Path, numbers: Sequence[int], about: Mapping[str, Any]
+    ) -> Any:
+        if numbers[0] == 8:
             (folder / "half.txt").write_text("half a file")
             raise KilledError
-        return write(options, drawn, folder, first, about)
+        return write(options, drawn, folder, numbers, about)
 
     whole = run.campaign(10, tmp_path / "whole")
     with pytest.raises(KilledError):
@@ -77,6 +80,70 @@ def test_one_that_was_cut_short_goes_on_and_ends_the_same(run: Run, tmp_path: Pa
     assert rest.fresh == 2
     assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
     assert rest.records == whole.records
+
+
+def test_a_larger_number_adds_to_what_is_there_and_ends_as_if_it_had_been_asked_at_once(
+    run: Run, tmp_path: Path
+) -> None:
+    run.campaign(6, tmp_path / "grown")
+    before = contents(tmp_path / "grown")
+    grown = run.campaign(14, tmp_path / "grown")
+    whole = run.campaign(14, tmp_path / "whole")
+    assert contents(tmp_path / "grown") == contents(tmp_path / "whole")
+    assert before.items() - contents(tmp_path / "grown").items() == {("table.json", before["table.json"])}
+    assert (grown.records, grown.fresh) == (whole.records, 10)
+
+
+def test_one_that_was_cut_short_while_it_grew_goes_on(run: Run, tmp_path: Path) -> None:
+    def cut(
+        options: Any, drawn: Drawn, folder: Path, numbers: Sequence[int], about: Mapping[str, Any]
+    ) -> Any:
+        raise KilledError
+
+    run.campaign(6, tmp_path / "grown")
+    with pytest.raises(KilledError):
+        with_campaign(run, replace(CAMPAIGN, write=cut)).campaign(10, tmp_path / "grown")
+    with_campaign(run, CAMPAIGN).campaign(10, tmp_path / "grown")
+    run.campaign(10, tmp_path / "whole")
+    assert contents(tmp_path / "grown") == contents(tmp_path / "whole")
+
+
+def test_a_campaign_does_not_shrink(run: Run, tmp_path: Path) -> None:
+    run.campaign(6, tmp_path / "a")
+    before = contents(tmp_path / "a")
+    with pytest.raises(FewstepError, match="begun with 6 samples, 5 are asked for"):
+        run.campaign(5, tmp_path / "a")
+    assert contents(tmp_path / "a") == before
+
+
+def test_samples_keep_their_numbers_whatever_is_drawn_together(run: Run, tmp_path: Path) -> None:
+    def parts(batch: Batch, device: str) -> list[tuple[torch.Tensor, Batch]]:
+        return [(rows, batch.take(rows)) for rows in (torch.tensor([3, 0]), torch.tensor([2, 1]))]
+
+    met: list[Sequence[int]] = []
+
+    def noted(
+        options: Any, drawn: Drawn, folder: Path, numbers: Sequence[int], about: Mapping[str, Any]
+    ) -> Any:
+        met.append(numbers)
+        assert len(drawn.x) == len(drawn.batch.like) == len(numbers)
+        return write(options, drawn, folder, numbers, about)
+
+    done = with_campaign(run, replace(CAMPAIGN, write=noted, parts=parts)).campaign(6, tmp_path / "a")
+    with_campaign(run, CAMPAIGN)
+    assert met == [[3, 0], [2, 1], [4], [5]]
+    assert [record["number"] for record in done.records] == list(range(6))
+
+
+def test_those_that_pass_are_counted_and_the_reasons_against_the_others(run: Run, tmp_path: Path) -> None:
+    def reasons(record: Mapping[str, Any]) -> list[str]:
+        return [["odd"], ["even", "low"], []][record["number"] % 3]
+
+    done = with_campaign(run, replace(CAMPAIGN, reasons=reasons)).campaign(10, tmp_path / "a")
+    with_campaign(run, CAMPAIGN)
+    assert done.passed == 3
+    assert done.refused == (("odd", 4), ("even", 3), ("low", 3))
+    assert run.campaign(10, tmp_path / "b").passed is None
 
 
 def test_a_folder_of_another_campaign_is_left_alone(run: Run, tmp_path: Path) -> None:
@@ -95,12 +162,14 @@ def test_all_that_is_wrong_is_told_at_once(run: Run, tmp_path: Path) -> None:
 
 
 def test_the_command_names_the_tables_and_the_pace(run: Run, tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("fewstep.runs.runner.load", lambda *_: run)
+    judged = replace(CAMPAIGN, reasons=lambda record: ["late"] if record["number"] > 3 else [])
+    monkeypatch.setattr("fewstep.runs.runner.load", lambda *_: with_campaign(run, judged))
     words = ["sample", str(run.folder), "--num", "6", "--out", str(tmp_path / "a"), "--radius", "2"]
     told = CliRunner().invoke(application(), words)
     assert told.exit_code == 0, told.output
     assert str(tmp_path / "a" / "table.json") in told.stdout.splitlines()
     assert "6 samples in" in told.stdout
     assert "a second" in told.stdout
+    assert "4 of 6 passed (67%); the most common reasons against the others: late 2" in told.stdout
     again = CliRunner().invoke(application(), words)
     assert "6 were there: 0 network calls" in again.stdout

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from fewstep.errors import FewstepError
 from fewstep.protocol import Campaign, Drawn
-from fewstep_protein.designs.filters import failures
-from fewstep_protein.designs.request import BackboneRequest, portion, sequence_scores
+from fewstep_protein.designs.filters import failures, missed
+from fewstep_protein.designs.request import BackboneRequest, alike, portion, sequence_scores
 from fewstep_protein.designs.table import write_table
 from fewstep_protein.folding.rebuild import rebuild
 from fewstep_protein.metrics.chains import describe_all
@@ -37,7 +37,7 @@ def backbone_campaign(teacher: str, measures: Sequence[Measure] = (describe_all,
         teacher: what the student learned from, as provenance says it.
         measures: each adds columns to the table, which filters read.
     """
-    return Campaign(portion, partial(_write, teacher, measures), finish)
+    return Campaign(portion, partial(_write, teacher, measures), finish, alike, missed)
 
 
 def _write(
@@ -46,7 +46,7 @@ def _write(
     options: BackboneRequest,
     drawn: Drawn,
     folder: Path,
-    first: int,
+    numbers: Sequence[int],
     about: Mapping[str, Any],
 ) -> list[dict[str, Any]]:
     """A record for each chain; files of those that pass, or of all."""
@@ -56,22 +56,22 @@ def _write(
     origin = {**{name: about[name] for name in TOLD}, "teacher": teacher, "noise_scale": options.noise_scale}
     origin |= {"cath": options.cath} if options.cath else {}
     records = []
-    for i, (chain, codes) in enumerate(zip(chains, secondary_structure(chains), strict=True)):
-        name, structure = f"design_{first + i:06d}", letters(codes)
-        numbers = {column: _plain(values[i]) for column, values in columns.items()}
-        reasons, whole = failures(options, numbers), bool(chain.isfinite().all())
+    for i, (chain, codes, number) in enumerate(
+        zip(chains, secondary_structure(chains), numbers, strict=True)
+    ):
+        name, structure = f"design_{number:06d}", letters(codes)
+        measured = {column: _plain(values[i]) for column, values in columns.items()}
+        reasons, whole = failures(options, measured), bool(chain.isfinite().all())
         wanted = options.kinds if options.all_files or not reasons else []
-        model = partial(
-            _model, options, chain, name, structure=structure, about={**origin, "index": first + i}
-        )
+        model = partial(_model, options, chain, name, structure=structure, about={**origin, "index": number})
         records.append(
             {
                 "name": name,
-                "index": first + i,
+                "index": number,
                 "passed": not reasons,
                 "reason": ", ".join(reasons),
                 "files": _saved(model, folder / name, wanted),
-                "numbers": numbers,
+                "numbers": measured,
                 "about": origin,
                 "structure": structure if whole else "",
                 "trace": flat_trace(chain) if whole else [],

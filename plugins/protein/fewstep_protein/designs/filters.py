@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from pydantic import model_validator
 
@@ -85,3 +85,8 @@ def failures(filters: Filters, row: Mapping[str, float | None]) -> list[str]:
         elif value < bound if side == "least" else value > bound:
             reasons.append(f"{column} {value:.3g} {'<' if side == 'least' else '>'} {bound:g}")
     return reasons
+
+
+def missed(record: Mapping[str, Any]) -> list[str]:
+    """The columns whose bounds a design's record missed; empty if it passes."""
+    return [part.split(" ")[0] for part in record["reason"].split(", ") if part]

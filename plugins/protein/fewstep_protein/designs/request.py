@@ -20,14 +20,14 @@ from fewstep_protein.folding.scores import column
 from fewstep_protein.structures.files import KINDS
 from fewstep_protein.structures.labels import LEVELS
 from fewstep_protein.structures.segments import vocabulary
-from fewstep_protein.structures.sources import SHORTEST_CHAIN, blank, in_turn
+from fewstep_protein.structures.sources import SHORTEST_CHAIN, blank, growing, in_turn
 
 LONGEST_CHAIN = 512
 """Residues; the memory of a network that looks at pairs grows with their square."""
-PAIRS = 2**20
-"""Residue pairs of one portion; a network with 64 channels for each takes about 256 MB for them."""
-MOST_CHAINS = 256
-"""Chains of one portion: what a kill may cost, and how often progress is told."""
+PORTION = 64
+"""Chains of one portion: what a kill may cost, how often progress is told, and among how many alike lengths are found."""
+PAIRS = {"cpu": 2**16, "": 2**20}
+"""Residue pairs that are drawn at once, by device: caches fill early; elsewhere memory does, 256 MB for 64 channels."""
 
 
 class Wanted(Settings):
@@ -197,9 +197,26 @@ def request(asked: BackboneRequest, number: int, key: Key) -> Batch:
     return replace(batch, cond=cond, extra={"noise_scale": asked.noise_scale})
 
 
-def portion(asked: BackboneRequest, number: int) -> int:
-    """How many chains are drawn at once: as many as have PAIRS pairs of residues, and whole turns of a list."""
+def portion(asked: BackboneRequest, first: int) -> int:
+    """How many chains from number ``first`` on are recorded together: whole turns of a list of lengths."""
     lengths = read_lengths(asked.length)
-    most = max(1, min(MOST_CHAINS, PAIRS // max(lengths) ** 2))
-    turn = 1 if isinstance(lengths, range) else len(lengths)
-    return max(1, most // turn) * turn
+    return growing(first, 1 if isinstance(lengths, range) else len(lengths), PORTION)
+
+
+def alike(batch: Batch, device: str = "cpu") -> list[tuple[Tensor, Batch]]:
+    """Rows whose lengths are near one another, longest first, with the padding that they need.
+
+    Attention costs the square of the padded length. The parts follow from the lengths alone, so that a campaign that
+    goes on draws what it would have drawn.
+    """
+    lengths = batch.mask.sum((1, 2))
+    order = lengths.argsort(descending=True, stable=True)
+    pairs = PAIRS.get(torch.device(device).type, PAIRS[""])
+    found: list[tuple[Tensor, Batch]] = []
+    while len(order):
+        width = int(lengths[order[0]])
+        which, order = order.split([count := min(len(order), max(1, pairs // width**2)), len(order) - count])
+        part = batch.take(which)
+        cond = replace(part.cond, mask=part.mask[:, :width])
+        found.append((which, replace(part, like=part.like[:, :width], cond=cond)))
+    return found

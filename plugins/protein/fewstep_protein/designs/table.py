@@ -14,6 +14,7 @@ import jinja2
 from markupsafe import Markup
 
 from fewstep.runs.folder import RunFolder
+from fewstep_protein.designs.filters import missed
 from fewstep_protein.panels.molecules import script as viewer_script
 from fewstep_protein.panels.traces import thumbnail
 
@@ -78,7 +79,7 @@ def as_page(records: Sequence[Mapping[str, Any]]) -> str:
         shown=len(shown),
         lengths=_span(record["numbers"]["length"] for record in records),
         about=records[0]["about"] if records else {},
-        refused=Counter(reason for record in records for reason in _kinds(record["reason"])).most_common(),
+        refused=Counter(reason for record in records for reason in missed(record)).most_common(),
         columns=[(name, *HEADS.get(name, (name.replace("_", " "), name))) for name in columns],
         rows=[_row(record, columns) for record in shown],
         viewer=Markup(viewer_script()),
@@ -121,11 +122,6 @@ def _ordered(columns: Iterable[str]) -> list[str]:
 def _span(lengths: Iterable[float]) -> str:
     found = sorted(lengths)
     return f"{found[0]:.0f}" if found[0] == found[-1] else f"{found[0]:.0f} to {found[-1]:.0f}"
-
-
-def _kinds(reason: str) -> list[str]:
-    """The columns that a design failed at."""
-    return [part.split(" ")[0] for part in reason.split(", ") if part]
 
 
 def _short(value: float | None) -> str:

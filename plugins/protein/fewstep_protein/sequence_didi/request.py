@@ -13,10 +13,12 @@ from fewstep.errors import FewstepError
 from fewstep.protocol import Batch, Cond, Key
 from fewstep_protein.designs.request import read_lengths
 from fewstep_protein.sequence_didi.alphabet import HIDDEN, encode
-from fewstep_protein.structures.sources import in_turn
+from fewstep_protein.structures.sources import growing, in_turn
 
 RESIDUES = 2**17
 """Residues that are drawn at once: 20 probabilities each, some of them in double precision, take about 100 MB."""
+PORTION = 256
+"""Sequences that are drawn at once, at most."""
 
 
 class SequenceRequest(Settings):
@@ -118,9 +120,8 @@ def begun(lengths: Tensor, fixed: dict[int, int]) -> Batch:
     return Batch(like=torch.zeros_like(prefix), cond=Cond(mask=mask), extra={"prefix": prefix})
 
 
-def portion(asked: SequenceRequest, number: int) -> int:
-    """How many sequences are drawn at once, in whole turns of a list of lengths."""
+def portion(asked: SequenceRequest, first: int) -> int:
+    """How many sequences from number ``first`` on are drawn at once, in whole turns of a list of lengths."""
     lengths = read_lengths(asked.length)
-    most = max(1, RESIDUES // max(lengths))
-    turn = 1 if isinstance(lengths, range) else len(lengths)
-    return max(1, most // turn) * turn
+    most = min(PORTION, RESIDUES // max(lengths))
+    return growing(first, 1 if isinstance(lengths, range) else len(lengths), most)

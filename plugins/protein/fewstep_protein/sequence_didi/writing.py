@@ -37,12 +37,19 @@ def write_sequences(x: Tensor, batch: Batch, folder: Path, *, teacher: str, trai
         training: sequences to compare with; empty = no such column.
     """
     about = {"recipe": "protein/sequence-didi", "teacher": teacher}
-    return save(folder, records(SequenceRequest(), rows_of(x, batch.mask), 0, about, training))
+    found = rows_of(x, batch.mask)
+    return save(folder, records(SequenceRequest(), found, range(len(found)), about, training))
 
 
 def sequence_campaign(teacher: str, training: Training) -> Campaign:
     """What ``fewstep sample`` does for a generator of sequences; arguments as in :func:`write_sequences`."""
-    return Campaign(portion, partial(_write, teacher, training), lambda _, folder, found: save(folder, found))
+    write = partial(_write, teacher, training)
+    return Campaign(portion, write, lambda _, folder, found: save(folder, found), reasons=missed)
+
+
+def missed(record: Mapping[str, Any]) -> list[str]:
+    """The guards that a sequence's record failed; empty if it passes."""
+    return [part.split(" ")[0] for part in record["reason"].split(", ") if part]
 
 
 def _write(
@@ -51,20 +58,20 @@ def _write(
     options: SequenceRequest,
     drawn: Drawn,
     folder: Path,
-    first: int,
+    numbers: Sequence[int],
     about: Mapping[str, Any],
 ) -> list[dict[str, Any]]:
     """Records only: both files are written once, at the end."""
     origin = {**{name: about[name] for name in TOLD}, "teacher": teacher}
     if options.fixed:
         origin["fixed"] = options.fixed
-    return records(options, rows_of(drawn.x, drawn.batch.mask), first, origin, training)
+    return records(options, rows_of(drawn.x, drawn.batch.mask), numbers, origin, training)
 
 
 def records(
     asked: SequenceRequest,
     found: Sequence[Tensor],
-    first: int,
+    numbers: Sequence[int],
     about: Mapping[str, Any],
     training: Training,
 ) -> list[dict[str, Any]]:
@@ -73,14 +80,14 @@ def records(
     if training:
         columns["nearest_identity"] = guards.nearest_identities(found, training)
     made = []
-    for i, row in enumerate(found):
-        numbers = {name: float(values[i]) for name, values in columns.items()}
+    for i, (row, number) in enumerate(zip(found, numbers, strict=True)):
+        measured = {name: float(values[i]) for name, values in columns.items()}
         made.append(
             {
-                "name": f"sequence_{first + i:06d}",
+                "name": f"sequence_{number:06d}",
                 "sequence": decode(row.tolist()),
-                "reason": ", ".join(failures(asked, numbers)),
-                "numbers": numbers,
+                "reason": ", ".join(failures(asked, measured)),
+                "numbers": measured,
                 "about": dict(about),
             }
         )

@@ -83,6 +83,8 @@ def summary(structures: Sequence[Structure], account: Account) -> dict[str, Any]
     }
     return {
         "files": account.files,
+        "files_read_now": account.fresh,
+        "reading_seconds": round(account.seconds, 3),
         "segments_read": account.read,
         "entries": len({s.name.split("_")[0] for s in structures}),
         **{
@@ -118,4 +120,8 @@ def _print(structures: Sequence[Structure], account: Account, out: Path, as_json
         ("kept", "training", "held out"),
         rows,
     )
+    if account.fresh:
+        typer.echo(
+            f"{account.fresh} files read in {account.seconds:.3g} s, {account.fresh / account.seconds:.3g} a second"
+        )
     typer.echo(f"{out}  (rows: {out.with_suffix('.csv')}; what was left out: {out.with_name('refused.csv')})")

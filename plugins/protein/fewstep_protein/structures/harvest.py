@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import base64
 import csv
+import time
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fewstep.errors import FewstepError
+from fewstep.runs.folder import writing
 from fewstep_protein.structures.clusters import (
     REDUNDANT,
     Comparing,
@@ -27,7 +30,7 @@ from fewstep_protein.structures.clusters import (
     shuffled,
     without_repeats,
 )
-from fewstep_protein.structures.ledger import remembered
+from fewstep_protein.structures.ledger import read_ledger, remembered
 from fewstep_protein.structures.origins import Origin, origins
 from fewstep_protein.structures.promod import is_database, read_database
 from fewstep_protein.structures.reading import REFUSALS, SHORTEST, Reading, read_file
@@ -126,9 +129,19 @@ class Record:
 
 @dataclass
 class Account:
-    """What was met: rows of (file, chain, what, count, detail), and how much was read."""
+    """What was met: rows of (file, chain, what, count, detail), and how much was read.
+
+    Args:
+        files: all that were given.
+        fresh: those that this call read; the others were known.
+        seconds: it took to read them.
+        read: segments in all files.
+        rows: findings.
+    """
 
     files: int = 0
+    fresh: int = 0
+    seconds: float = 0.0
     read: int = 0
     rows: list[tuple[str, str, str, int, str]] = field(default_factory=list)
 
@@ -153,11 +166,12 @@ def harvest(asked: Asked, out: Path, watch: Watch | None = None) -> tuple[list[S
     own reading and comparing only.
 
     Raises:
-        FewstepError: nothing to read, nothing that can be used, or everything on one side.
+        FewstepError: ``out`` cannot be written, nothing to read, nothing that can be used, or everything on one side.
     """
     from fewstep_protein.structures.segments import save
 
     work = out.with_name(out.name + ".work")
+    check_place(out, work)
     account = Account()
     records = read_all(origins(asked.places, work / "unpacked"), asked, work, account, watch)
     chosen = choose(records, asked, account)
@@ -169,10 +183,28 @@ def harvest(asked: Asked, out: Path, watch: Watch | None = None) -> tuple[list[S
         )
     structures = split(chosen, asked, work, account, watch)
     kept = [chosen[structure.name] for structure in structures]
-    save(out, structures)
-    write_provenance(out.with_suffix(".csv"), kept)
-    write_refusals(out.with_name("refused.csv"), account)
+    with writing(out):
+        save(out, structures)
+        write_provenance(out.with_suffix(".csv"), kept)
+        write_refusals(out.with_name("refused.csv"), account)
     return structures, account
+
+
+def check_place(out: Path, work: Path) -> None:
+    """Find a place that cannot be written before hours are spent.
+
+    Raises:
+        FewstepError: a folder of that name, a file where a folder should be, a read-only place, a full disk.
+    """
+    if out.is_dir():
+        raise FewstepError(
+            f"{out} is a folder", "a file to write", f"for instance --out {out / 'structures.npz'}"
+        )
+    with writing(out):
+        work.mkdir(parents=True, exist_ok=True)
+        for folder in (out.parent, work):
+            with NamedTemporaryFile(dir=folder, prefix=".fewstep-"):
+                pass
 
 
 def read_all(
@@ -189,7 +221,10 @@ def read_all(
         )
         for origin in single
     }
-    done = remembered(tasks, _packed, work / "files.jsonl", asked.workers, watch)
+    ledger, begun = work / "files.jsonl", time.monotonic()
+    account.fresh = len(tasks.keys() - read_ledger(ledger).keys())
+    done = remembered(tasks, _packed, ledger, asked.workers, watch)
+    account.seconds = time.monotonic() - begun
     readings = [(origin, unpacked(found)) for origin, found in zip(single, done.values(), strict=True)]
     readings += [
         (origin, reading)

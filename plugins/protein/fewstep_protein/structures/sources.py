@@ -5,6 +5,7 @@ Coordinates are nanometers, centered over real residues, zero in the padding. Ma
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -19,6 +20,8 @@ from fewstep_protein.structures.segments import Structure
 
 SHORTEST_CHAIN = 6
 """Residues below which neither a dihedral distribution nor a gyration radius says anything."""
+FIRST_PORTION = 4
+"""Chains of a campaign's first portion; the last one is drawn whole, so small campaigns have small ones."""
 
 
 @dataclass(frozen=True)
@@ -186,6 +189,18 @@ def in_turn(lengths: Sequence[int], number: int) -> Tensor:
     if number < 1:
         raise FewstepError(f"{number} chains were asked for", "at least one", "--num 1")
     return torch.tensor([lengths[i % len(lengths)] for i in range(number)])
+
+
+def growing(first: int, turn: int, most: int) -> int:
+    """Size of the portion of a campaign that begins at chain ``first``: about 4, 4, 8, 16, ... up to ``most``.
+
+    Args:
+        first: where the portion before it ends.
+        turn: all sizes are multiples of it.
+        most: size of all later portions, if a turn is not larger.
+    """
+    smallest = math.ceil(FIRST_PORTION / turn) * turn
+    return max(smallest, min(first, most // turn * turn))
 
 
 def length_mask(lengths: Tensor, width: int) -> Tensor:
