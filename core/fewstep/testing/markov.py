@@ -67,11 +67,18 @@ class MarkovTeacher(Exact):
 
 
 def stationary_law(transition: Tensor) -> Tensor:
-    """(V,) left eigenvector of a transition matrix, by solving pi (P - 1) = 0 with sum 1."""
-    size = transition.shape[0]
-    system = torch.cat([transition.T - torch.eye(size, dtype=transition.dtype), torch.ones(1, size).double()])
-    wanted = torch.cat([torch.zeros(size), torch.ones(1)]).double().unsqueeze(-1)
-    return torch.linalg.lstsq(system, wanted).solution.squeeze(-1)
+    """(V,) left eigenvector of a transition matrix, by elimination without subtraction (Grassmann et al. 1985, GTH).
+
+    A solver of LAPACK may round otherwise in another process, and a resumed run would meet another teacher.
+    """
+    left = transition.double().clone()
+    for n in range(len(left) - 1, 0, -1):
+        left[:n, n] /= left[n, :n].sum()
+        left[:n, :n] += left[:n, n : n + 1] * left[n : n + 1, :n]
+    law = torch.ones(len(left), dtype=torch.float64)
+    for n in range(1, len(left)):
+        law[n] = (law[:n] * left[:n, n]).sum()
+    return law / law.sum()
 
 
 def all_sequences(vocabulary: int, length: int) -> Tensor:

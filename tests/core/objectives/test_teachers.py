@@ -27,6 +27,7 @@ from fewstep.testing.analytic import (
     rouse_modes,
     sampler_law,
     sequence_law,
+    stationary_law,
     total_correlation,
 )
 
@@ -174,6 +175,16 @@ def test_one_factorized_step_costs_the_total_correlation() -> None:
     assert divergence(p, sampler_law(teacher, 6, 1)) == pytest.approx(cost, abs=1e-10)
     pair = sequence_law(teacher, 2)
     assert cost == pytest.approx(5 * total_correlation(pair, 4, 2), abs=1e-10)
+
+
+def test_a_chain_keeps_its_stationary_law_and_that_of_two_states_is_known() -> None:
+    a, b = 1e-9, 0.3
+    two = stationary_law(torch.tensor([[1 - a, a], [b, 1 - b]], dtype=torch.float64))
+    # Of the rare state too, to the last digits: nothing is subtracted.
+    torch.testing.assert_close(two, torch.tensor([b, a], dtype=torch.float64) / (a + b), rtol=1e-7, atol=0)
+    law = stationary_law(CHAIN)
+    torch.testing.assert_close(law @ CHAIN, law, rtol=1e-14, atol=0)
+    assert float(law.sum()) == pytest.approx(1, abs=1e-15)
 
 
 def test_messages_give_the_posterior_of_the_joint_law() -> None:
