@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from fewstep.errors import FewstepError
 from fewstep.protocol import Graph
@@ -98,16 +99,16 @@ def _read_torch(file: Path) -> Callable[[Sequence[Tensor]], list[Tensor]]:
 def _write_onnx(graph: Graph, file: Path) -> None:
     import onnx
 
-    program, names = _program(graph), list(graph.inputs)
-    with _quiet():
+    # ONNX gets attention in its plain form, so it is traced in that form: fused kernels lay their output out otherwise.
+    with sdpa_kernel(SDPBackend.MATH), _quiet():
         torch.onnx.export(
-            program,
+            _program(graph),
             _largest(graph),
             file,
             dynamo=True,
             external_data=False,
             verbose=False,
-            input_names=names,
+            input_names=list(graph.inputs),
             output_names=list(graph.outputs),
         )
     onnx.checker.check_model(str(file))

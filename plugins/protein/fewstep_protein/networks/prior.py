@@ -73,7 +73,8 @@ def variance(frequency: Tensor) -> Tensor:
     """Variance per axis at these half-waves per residue, interpolated in logarithms."""
     known, values = torch.tensor(WAVES, device=frequency.device, dtype=frequency.dtype).log().T.contiguous()
     place = frequency.clamp(WAVES[0][0], 1.0).log()
-    above = torch.searchsorted(known, place.contiguous(), right=True).clamp(1, len(known) - 1)
+    # Counted, not searched for: ONNX has no torch.searchsorted.
+    above = (known <= place[..., None]).sum(-1).clamp(1, len(known) - 1)
     share = (place - known[above - 1]) / (known[above] - known[above - 1])
     return torch.exp(values[above - 1] + share * (values[above] - values[above - 1]))
 
