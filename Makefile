@@ -18,10 +18,10 @@ demo: .venv/audio    ## a one-step student learns to speak, and a report proves 
 	$(BIN)/fewstep run audio/comospeech --profile demo
 
 test: .venv/everything lint types contracts    ## everything that needs no accelerator
-	$(BIN)/pytest -m "not gpu" -n $(WORKERS) --dist loadfile
+	$(BIN)/pytest -m "not gpu" -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test-fast: .venv/everything    ## without recipes, packaging and what takes long
-	$(BIN)/pytest -n $(WORKERS) --dist loadfile
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 lint: .venv/everything    ## format and lint
 	$(BIN)/ruff format --check . && $(BIN)/ruff check .
