@@ -1,4 +1,4 @@
-"""The Rouse chain: a Gaussian chain whose law, denoiser and distance to samples have closed forms.
+"""The Rouse chain: a Gaussian chain whose law and denoiser, and so its distance to samples, have closed forms.
 
 Beads are linked by independent N(0, b^2 / 3 I) bond vectors and the chain is centered (Rouse 1953; Doi & Edwards 1986
 section 4.1), so that its cosine modes are independent; :func:`fewstep.testing.analytic.rouse_modes` has them.
