@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fewstep.commands._output import show_json, show_table
+from fewstep.commands._output import show_json, show_measured
 
 
 def compare(
@@ -29,11 +29,13 @@ def compare(
     from functools import partial
 
     from fewstep.runs import compare as comparing
-    from fewstep.runs.folder import find_run
+    from fewstep.runs import story
+    from fewstep.runs.folder import check_place, find_run
     from fewstep.runs.runner import load
 
     folders = [find_run(name, runs) for name in runs_]
     comparing.check(folders)
+    check_place(out)
     opened = [load(folder.path, device) for folder in folders]
     say = partial(typer.echo, err=True)
     comparison = comparing.compare(opened, say)
@@ -41,10 +43,11 @@ def compare(
     if as_json:
         show_json({"page": str(file), **comparison.as_json()})
         return
-    # The page has the intervals; a terminal has room for the values.
-    show_table("", comparison.head, [[cell.partition(" [")[0] for cell in row] for row in comparison.rows])
+    show_measured(comparison.labels, comparison.columns)
+    if comparison.gated:
+        typer.echo("*        a gate asks for it")
     for one in comparison.runs:
-        typer.echo(f"{one.letter}        {one.run.folder}")
+        typer.echo(f"{one.letter}        {one.run.folder}: {story.verdict(one.evaluation)}")
     if not comparison.same_items:
         typer.echo("caution  the runs do not share their held-out items")
     names = [name for name, _ in comparison.differences]

@@ -34,6 +34,7 @@ def prove(
     from fewstep.errors import FewstepError
     from fewstep.plugins.loader import registry
     from fewstep.runs.runner import run as train
+    from fewstep.runs.story import number
 
     spec = registry().recipe(recipe).spec
     smoke = "smoke" in spec.presets and spec.gates_of("smoke")
@@ -54,28 +55,11 @@ def prove(
     if as_json:
         show_json({"folder": str(done.folder), **evaluation.as_json()})
     else:
-        rows = [
-            row
-            for gate in evaluation.gates
-            for row in (
-                (
-                    gate.metric,
-                    gate.of,
-                    f"{gate.value:.3g}",
-                    gate.bound,
-                    "must meet",
-                    "yes" if gate.met else "NO",
-                ),
-                (
-                    "",
-                    gate.control,
-                    f"{gate.control_value:.3g}",
-                    gate.bound,
-                    "must miss",
-                    "yes" if gate.missed else "NO",
-                ),
-            )
-        ]
+        rows = []
+        for gate in evaluation.gates:
+            met, missed = ("yes" if so else "NO" for so in (gate.met, gate.missed))
+            rows.append((gate.metric, gate.of, number(gate.value), gate.bound, "must meet", met))
+            rows.append(("", gate.control, number(gate.control_value), gate.bound, "must miss", missed))
         show_table("", ("gate", "contender", "value", "bound", "", "so it is"), rows)
         typer.echo("proven" if evaluation.passed else "not proven")
         typer.echo(f"report   {done.folder / 'report.html'}")

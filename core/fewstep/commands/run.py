@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fewstep.commands._output import console, show_json
+from fewstep.commands._output import show_json, show_measured
 
 if TYPE_CHECKING:
     from fewstep.runs.handle import Run
@@ -74,7 +74,8 @@ def tell(done: Run, as_json: bool) -> None:
     if as_json:
         show_json({"folder": str(done.folder), "report": str(report), **done.evaluation.as_json()})
         return
-    show_contenders(done)
+    head, rows = story.table_head(done.product), story.table_rows(done.evaluation, done.product)
+    show_measured(head[1:], {row[0]: {"": row[1:]} for row in rows})
     for gate in done.evaluation.gates:
         typer.echo(f"{'passed' if gate.passed else 'FAILED'}: {story.gate_sentence(gate)}")
     typer.echo(f"\n{story.headline(done.evaluation, done.product)} {story.verdict(done.evaluation)}\n")
@@ -82,26 +83,3 @@ def tell(done: Run, as_json: bool) -> None:
     for file in sorted(path for path in (done.folder / "samples").rglob("*") if path.is_file())[:12]:
         typer.echo(f"sample   {file}")
     typer.echo(f"more     fewstep sample {shlex.quote(str(done.folder))}")
-
-
-def show_contenders(done: Run) -> None:
-    """The table of contenders."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-    from rich.text import Text
-
-    from fewstep.runs import story
-
-    if done.evaluation is None:
-        return
-    head, rows = story.comparison(done.evaluation, done.product)
-    screen = console()
-    if sum(max(len(line[i]) for line in (head, *rows)) + 2 for i in range(len(head))) > screen.width:
-        # Intervals are in the report; here they would tear every number apart.
-        rows = [[cell.partition(" [")[0] for cell in row] for row in rows]
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for number, name in enumerate(head):
-        table.add_column(name, justify="left" if number == 0 else "right", overflow="fold")
-    for row in rows:
-        table.add_row(*map(Text, row))
-    screen.print(table)

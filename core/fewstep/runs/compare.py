@@ -14,11 +14,11 @@ from markupsafe import Markup
 from fewstep.config.layers import leaves
 from fewstep.errors import FewstepError
 from fewstep.protocol import Drawn, Key, Metric, Panel, tensors
-from fewstep.runs import charts, story
+from fewstep.runs import story
 from fewstep.runs.evaluation import Evaluation, Row, evaluate
 from fewstep.runs.folder import RunFolder, writing
 from fewstep.runs.handle import Run
-from fewstep.runs.report import shown_panel, template
+from fewstep.runs.report import quality, shown_panel, template
 
 SIDE_BY_SIDE = ("student", "teacher")
 """Contenders whose samples are shown; the tables name them all."""
@@ -51,24 +51,34 @@ class Comparison:
     runs: tuple[Compared, ...]
 
     @property
+    def gated(self) -> frozenset[str]:
+        """Names of the metrics that a gate of any run asks for."""
+        return frozenset(gate.metric for one in self.runs for gate in one.evaluation.gates)
+
+    @property
     def metrics(self) -> list[Metric]:
-        """Every metric of any run, once, in order."""
-        return list({m.name: m for one in self.runs for m in one.run.product.metrics}.values())
+        """Every metric of any run, once: those of gates first."""
+        known = {m.name: m for one in self.runs for m in one.run.product.metrics}
+        return sorted(known.values(), key=lambda metric: metric.name not in self.gated)
 
     @property
-    def head(self) -> list[str]:
-        """Column names."""
-        return ["run", *story.head_of(self.metrics)]
+    def labels(self) -> list[str]:
+        """What each line of the table is; a star marks what a gate asks for."""
+        return ["calls", "seconds", *(story.label(m) + " *" * (m.name in self.gated) for m in self.metrics)]
 
     @property
-    def rows(self) -> list[list[str]]:
-        """One row of texts for every contender of every run."""
-        return [[one.letter, *self._cells(row)] for one in self.runs for row in one.evaluation.rows]
+    def columns(self) -> dict[str, dict[str, list[str]]]:
+        """Contender -> letter of a run that has it -> a text for each label."""
+        found: dict[str, dict[str, list[str]]] = {}
+        for one in self.runs:
+            for row in one.evaluation.rows:
+                found.setdefault(row.contender, {})[one.letter] = self._cells(row)
+        return found
 
     def _cells(self, row: Row) -> list[str]:
         scores = [row.scores.get(metric.name) for metric in self.metrics]
         told = [ABSENT if score is None else story.interval(score) for score in scores]
-        return [row.contender, str(row.evaluations), story.number(row.seconds), *told]
+        return [str(row.evaluations), story.number(row.seconds), *told]
 
     @property
     def differences(self) -> list[tuple[str, list[str]]]:
@@ -164,39 +174,17 @@ def render(comparison: Comparison) -> str:
         runs=runs,
         facts={one.letter: one.run.files.facts for one in runs},
         story=story,
-        head=comparison.head,
-        rows=[[cell.partition(" [") for cell in row] for row in comparison.rows],
+        labels=comparison.labels,
+        columns=comparison.columns,
         metrics=comparison.metrics,
         differences=comparison.differences,
         same_items=comparison.same_items,
-        quality=[Markup(chart) for chart in _quality(comparison) if chart],
+        quality=quality(
+            story.leading_metrics(runs[0].evaluation, runs[0].run.product),
+            [(f"{one.letter} {row.contender}", row) for one in runs for row in one.evaluation.rows],
+        ),
         panels=list(_panels(runs)),
     )
-
-
-def _quality(comparison: Comparison) -> Iterator[str]:
-    """The leading metrics of the first run, with every contender of every run, against calls and seconds."""
-    first = comparison.runs[0]
-    for metric in story.leading_metrics(first.evaluation, first.run.product):
-        scored = [
-            (f"{one.letter} {row.contender}", row, row.scores[metric.name])
-            for one in comparison.runs
-            for row in one.evaluation.rows
-            if metric.name in row.scores
-        ]
-        for name, cost in (("network calls", "evaluations"), ("seconds", "seconds")):
-            points = [
-                charts.Point(
-                    label,
-                    float(getattr(row, cost)),
-                    score.value,
-                    score.low,
-                    score.high,
-                    "student" if row.contender == "student" else "",
-                )
-                for label, row, score in scored
-            ]
-            yield charts.quality(metric, name, points)
 
 
 def _panels(runs: Sequence[Compared]) -> Iterator[tuple[str, Markup | str]]:

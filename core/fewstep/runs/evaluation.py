@@ -93,9 +93,9 @@ class Evaluation:
     drawn: Mapping[str, Drawn]
 
     @property
-    def passed(self) -> bool:
-        """Whether every gate passed with its control failing."""
-        return all(gate.passed for gate in self.gates)
+    def passed(self) -> bool | None:
+        """Whether every gate passed with its control failing; None where nothing was asked."""
+        return all(gate.passed for gate in self.gates) if self.gates else None
 
     def row(self, contender: str) -> Row | None:
         """The row of one contender."""

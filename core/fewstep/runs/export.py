@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from fewstep import __version__
 from fewstep.errors import FewstepError
 from fewstep.plugins.specs import PROTOCOL
 from fewstep.protocol import Denoiser, Graph, Portable, Shelf, Step, tensors
-from fewstep.runs.folder import RunFolder, writing
+from fewstep.runs.folder import RunFolder, drafting, writing
 from fewstep.runs.graphs import FORMATS
 from fewstep.runs.tracing import traced
 
@@ -68,23 +67,17 @@ def export_run(
         FewstepError: an unknown format, a missing package, a student that cannot be exported so, or one that is not equal.
     """
     chosen = _known(formats)
-    for name in chosen:
-        FORMATS[name].require() if name in FORMATS else None
-    with writing(out):
-        out.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=".export-", dir=out))
-    try:
-        with writing(out):
-            found = _weights(run, draft) if WEIGHTS in chosen else []
-            graphs = [name for name in chosen if name in FORMATS]
-            if graphs:
-                say("tracing the student")
-                found += _graphs(run, graphs, draft, say)
-            for file in sorted(draft.iterdir()):
-                file.replace(out / file.name)
-        return [Written(out / one.file.name, one.error, one.about) for one in found]
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+    for name in FORMATS.keys() & set(chosen):
+        FORMATS[name].require()
+    with drafting(out, "export") as draft, writing(out):
+        found = _weights(run, draft) if WEIGHTS in chosen else []
+        graphs = [name for name in chosen if name in FORMATS]
+        if graphs:
+            say("tracing the student")
+            found += _graphs(run, graphs, draft, say)
+        for file in sorted(draft.iterdir()):
+            file.replace(out / file.name)
+    return [Written(out / one.file.name, one.error, one.about) for one in found]
 
 
 def _known(formats: Sequence[str]) -> list[str]:
@@ -240,8 +233,13 @@ def _compared(graph: Graph, form: str, out: Path) -> Written:
     except FewstepError:
         raise
     except Exception as error:
+        first: BaseException = error
+        while (
+            first.__cause__ is not None
+        ):  # exporters wrap what they met, such as an operator that a format lacks
+            first = first.__cause__
         raise FewstepError(
-            f"{graph.name!r} cannot become {file.name}: {type(error).__name__}: {str(error).splitlines()[0][:300]}",
+            f"{graph.name!r} cannot become {file.name}: {type(first).__name__}: {str(first).strip().splitlines()[0][:300]}",
             "a student that is a fixed sequence of tensor operations, whatever the length of its free axes",
             "take another --format (safetensors always works), or let the recipe offer Product.portable",
         ) from error

@@ -17,8 +17,10 @@ import errno
 import fcntl
 import json
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -151,6 +153,54 @@ def find_run(name: str, root: Path = Path("runs")) -> RunFolder:
         "a run folder (it holds run.json), or the name of a recipe that was run here",
         "fewstep run RECIPE makes one and prints its folder",
     )
+
+
+def check_place(file: Path) -> None:
+    """Find out before any work that a file cannot be written: a hidden folder is made beside it and taken away.
+
+    Raises:
+        FewstepError: a folder in its place, a read-only folder, a full disk.
+    """
+    with writing(file):
+        if file.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        file.parent.mkdir(parents=True, exist_ok=True)
+        os.rmdir(tempfile.mkdtemp(dir=file.parent))
+
+
+@contextmanager
+def drafting(folder: Path, kind: str) -> Iterator[Path]:
+    """A hidden folder in ``folder`` for what is not yet good, taken away at the end; those of killed processes go first.
+
+    Each is locked as long as its process lives, so what can be locked belongs to nobody.
+    """
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for left in folder.glob(f".{kind}-*"):
+            with suppress(FileNotFoundError), _locked(left) as free:
+                if free:
+                    shutil.rmtree(left, ignore_errors=True)
+        draft = Path(tempfile.mkdtemp(prefix=f".{kind}-", dir=folder))
+    try:
+        with _locked(draft):
+            yield draft
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[bool]:
+    """Whether the folder could be locked; the system lifts the lock when the process ends, however it ends."""
+    file = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            free = True
+        except OSError:  # held, or a file system without locks, where nothing is known to be left over
+            free = False
+        yield free
+    finally:
+        os.close(file)
 
 
 @contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import mimetypes
 import shlex
-import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,7 +19,7 @@ from fewstep.protocol import Batch, Drawn, Piece, Plan, Product, Sampler, Shelf,
 from fewstep.runs import media
 from fewstep.runs.campaign import Asked, Campaigned, run_campaign
 from fewstep.runs.evaluation import Evaluation, answer, draw, evaluate
-from fewstep.runs.folder import RunFolder, writing
+from fewstep.runs.folder import RunFolder, drafting, writing
 from fewstep.runs.progress import shown
 from fewstep.runs.setup import Setup
 
@@ -271,17 +270,15 @@ class Run:
 
     def _written_as(self, drawn: Drawn, file: Path) -> tuple[Path, ...]:
         """The one file of its kind, under this name."""
-        with writing(file):
-            file.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=".sample-", dir=file.parent) as folder:
-                written = self._written(drawn, Path(folder))
-                fitting = [one for one in written if one.suffix.lower() == file.suffix.lower()]
-                if len(fitting) != 1:
-                    check_file(file, 1, {one.suffix for one in written})
-                    raise FewstepError(
-                        f"one sample becomes {len(fitting)} {file.suffix} files", "", "give a folder as --out"
-                    )
-                fitting[0].replace(file)
+        with writing(file), drafting(file.parent, "sample") as folder:
+            written = self._written(drawn, folder)
+            fitting = [one for one in written if one.suffix.lower() == file.suffix.lower()]
+            if len(fitting) != 1:
+                check_file(file, 1, {one.suffix for one in written})
+                raise FewstepError(
+                    f"one sample becomes {len(fitting)} {file.suffix} files", "", "give a folder as --out"
+                )
+            fitting[0].replace(file)
         return (file,)
 
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jinja2
 from markupsafe import Markup
 
-from fewstep.protocol import Drawn, Panel
+from fewstep.protocol import Drawn, Metric, Panel, Score
 from fewstep.runs import charts, story
-from fewstep.runs.evaluation import Evaluation
+from fewstep.runs.evaluation import Evaluation, Row
 
 if TYPE_CHECKING:
     from fewstep.runs.handle import Run
@@ -54,13 +54,14 @@ def _facts(run: Run, evaluation: Evaluation) -> dict[str, Any]:
         "headline": story.headline(evaluation, product),
         "verdict": story.verdict(evaluation),
         "passed": evaluation.passed,
-        "proven": evaluation.passed and bool(evaluation.gates),
         "gates": [(gate, story.gate_sentence(gate)) for gate in evaluation.gates],
         "head": head,
         "rows": [[cell.partition(" [") for cell in row] for row in rows],
         "caption": _caption(run),
         "metrics": product.metrics,
-        "quality": [Markup(chart) for chart in _quality(run, evaluation) if chart],
+        "quality": quality(
+            story.leading_metrics(evaluation, product), [(row.contender, row) for row in evaluation.rows]
+        ),
         "losses": [Markup(chart) for chart in _losses(run) if chart],
         "panels": [(panel.title, shown_panel(panel, evaluation.drawn)) for panel in product.panels],
         "settings": _settings(run),
@@ -85,23 +86,20 @@ def shown_panel(panel: Panel, drawn: Mapping[str, Drawn]) -> Markup | str:
         return f"This panel could not be drawn: {type(error).__name__}: {error}"
 
 
-def _quality(run: Run, evaluation: Evaluation) -> Iterator[str]:
-    """Each leading metric against calls and against seconds."""
-    for metric in story.leading_metrics(evaluation, run.product):
-        scores = [(row, row.scores[metric.name]) for row in evaluation.rows]
+def quality(metrics: Sequence[Metric], rows: Sequence[tuple[str, Row]]) -> list[Markup]:
+    """Charts of each metric against calls and against seconds, a point for every (label, row) that has it."""
+    found = []
+    for metric in metrics:
+        scored = [(told, row, row.scores[metric.name]) for told, row in rows if metric.name in row.scores]
         for name, cost in (("network calls", "evaluations"), ("seconds", "seconds")):
-            points = [
-                charts.Point(
-                    row.contender,
-                    float(getattr(row, cost)),
-                    score.value,
-                    score.low,
-                    score.high,
-                    "student" if row.contender == "student" else "",
-                )
-                for row, score in scores
-            ]
-            yield charts.quality(metric, name, points)
+            points = [_point(*one, cost) for one in scored]
+            found.append(Markup(charts.quality(metric, name, points)))
+    return [chart for chart in found if chart]
+
+
+def _point(told: str, row: Row, score: Score, cost: str) -> charts.Point:
+    mark = "student" if row.contender == "student" else ""
+    return charts.Point(told, float(getattr(row, cost)), score.value, score.low, score.high, mark)
 
 
 def _losses(run: Run) -> Iterator[str]:

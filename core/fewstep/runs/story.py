@@ -56,15 +56,13 @@ def gate_sentence(gate: Outcome) -> str:
 
 def table_head(product: Product) -> list[str]:
     """Column names of the contender table."""
-    return head_of(product.metrics)
+    return ["contender", "calls", "seconds", *map(label, product.metrics)]
 
 
-def head_of(metrics: Sequence[Metric]) -> list[str]:
-    """Column names of a table of contenders with these metrics."""
-    named = [
-        f"{m.name}{f' ({m.unit})' if m.unit else ''} {'↓' if m.better == 'lower' else '↑'}" for m in metrics
-    ]
-    return ["contender", "calls", "seconds", *named]
+def label(metric: Metric) -> str:
+    """``error (nm) ↓``: name, unit, and where better is."""
+    unit = f" ({metric.unit})" if metric.unit else ""
+    return f"{metric.name}{unit} {'↓' if metric.better == 'lower' else '↑'}"
 
 
 def table_rows(evaluation: Evaluation, product: Product) -> list[list[str]]:

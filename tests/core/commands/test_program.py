@@ -143,10 +143,20 @@ def test_compare_prints_the_table_and_writes_the_page(type_: Type, folder: Path,
     other = type_("run", "ring/points", "-p", "tiny", "-q", "--seed", 4, "-o", tmp_path, "--json")
     found = type_("compare", folder, json.loads(other.stdout)["folder"], "--out", "both.html")
     assert found.exit_code == 0, found.output
-    assert found.stdout.count("teacher_1step") == 2
+    assert re.search(r"\n +student +teacher +teacher_1step\n +A +B +A +B +A +B\ncalls ", found.stdout)
     assert "differ   seed\npage     both.html" in found.stdout
     assert "B student" in Path("both.html").read_text()
     assert "is named twice" in str(type_("compare", folder, folder).exception)
+
+
+def test_a_page_that_cannot_be_written_is_told_before_runs_are_opened(type_: Type, folder: Path) -> None:
+    Path("taken").mkdir()
+    Path("other").mkdir()
+    Path("other/run.json").write_text('{"recipe": "ring/points"}')
+    assert "cannot write taken: Is a directory" in str(
+        type_("compare", folder, "other", "--out", "taken").exception
+    )
+    assert not list(Path("taken").iterdir())
 
 
 def test_export_writes_weights_and_says_how_well_they_compare(type_: Type, folder: Path) -> None:

@@ -62,12 +62,12 @@ def test_items_without_a_truth_are_known_by_what_is_asked(compared: Comparison) 
     assert not asking(1.0, 2.0).same_items
 
 
-def test_the_table_names_every_contender_of_every_run(compared: Comparison) -> None:
-    assert compared.head == ["run", "contender", "calls", "seconds", "radius error ↓"]
-    names = [(row[0], row[1], row[2]) for row in compared.rows]
-    every = [("student", "1"), ("teacher", "19"), ("teacher_1step", "1")]
-    assert names == [(letter, *rest) for letter in "AB" for rest in every]
-    assert all("[" in row[-1] for row in compared.rows)
+def test_the_table_has_a_column_for_every_contender_of_every_run(compared: Comparison) -> None:
+    assert compared.labels == ["calls", "seconds", "radius error ↓ *"]
+    calls = {name: {run: cells[0] for run, cells in of.items()} for name, of in compared.columns.items()}
+    every = {"student": "1", "teacher": "19", "teacher_1step": "1"}
+    assert calls == {name: dict.fromkeys("AB", number) for name, number in every.items()}
+    assert all("[" in cells[-1] for of in compared.columns.values() for cells in of.values())
 
 
 def test_only_settings_that_differ_are_listed(compared: Comparison) -> None:
@@ -87,8 +87,8 @@ def test_the_page_is_one_file_with_the_pictures_of_both(compared: Comparison, tm
 def test_a_metric_that_one_run_lacks_is_left_open(compared: Comparison) -> None:
     one, two = compared.runs
     rows = tuple(replace(row, scores={}) for row in two.evaluation.rows)
-    found = Comparison((one, replace(two, evaluation=replace(two.evaluation, rows=rows)))).rows
-    assert [row[-1] for row in found if row[0] == "B"] == ["–"] * 3
+    found = Comparison((one, replace(two, evaluation=replace(two.evaluation, rows=rows)))).columns
+    assert [of["B"][-1] for of in found.values()] == ["–"] * 3
 
 
 def test_a_panel_that_fails_costs_nothing_else(compared: Comparison) -> None:

@@ -137,6 +137,7 @@ def test_asides_are_drawn_for_panels_and_neither_measured_nor_put_in_the_table()
     found = evaluate(made, {}, Key(0))
     assert list(found.drawn) == ["student", "student_8"]
     assert [row.contender for row in found.rows] == ["student"]
+    assert found.as_json()["passed"] is None, "without a gate nothing has passed"
 
 
 def test_modules_return_to_the_mode_they_were_in() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fewstep.errors import FewstepError
-from fewstep.runs.folder import RunFolder, find_run, writing
+from fewstep.runs.folder import RunFolder, drafting, find_run, writing
 
 
 def test_folders_made_in_one_second_do_not_meet(tmp_path: Path) -> None:
@@ -88,3 +88,11 @@ def test_a_damaged_run_json_is_told(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("{")
     with pytest.raises(FewstepError, match=r"run\.json cannot be read"):
         _ = RunFolder(tmp_path).facts
+
+
+def test_drafts_of_killed_processes_go_and_those_of_living_ones_stay(tmp_path: Path) -> None:
+    (tmp_path / ".export-killed").mkdir()
+    (tmp_path / ".export-killed" / "half.onnx").touch()
+    with drafting(tmp_path, "export") as first, drafting(tmp_path, "export") as second:
+        assert set(tmp_path.iterdir()) == {first, second}
+    assert not list(tmp_path.iterdir())
