@@ -24,6 +24,17 @@ ALPHA = f"{STUDY}.56 to .61, asked for the other class .05 to .17, not asked .37
 BETA = f"{STUDY}.33 to .39, asked for the other class .04 to .07, not asked .11 to .16"
 SMOKE = "seeds 0 to 5: students at most 1.6 angstrom and .23 clashes, controls at least 2.9 and .88"
 
+LONG = "set on seeds 0 to 2 of this profile at 120 updates, before seeds 3 and 4 at 240, the setting, were begun: "
+LONG_BONDS = f"{LONG}students 1.00, the teacher in 200 calls .995, its flow in 16 calls .93 to .95"
+LONG_WHOLE = f"{LONG}students .96 to 1.00, the teacher's flow in as few calls 0 to .02"
+LONG_SIZE = f"{LONG}students 1.7 to 3.6 angstrom, undistilled rolls 4.4 to 5.6; teachers .7 to 1.9"
+LONG_NEAR = f"{LONG}students .9 to 2.0, control 3.8 to 4.8"
+LONG_PAIRS = f"{LONG}students .9 to 2.2, control 4.8 to 6.0"
+LONG_APART = f"{LONG}students .09 to .20, undistilled rolls .31 to .43, teachers .12 to .17, nature none"
+LONG_HAND = f"{LONG}students .98 to .99; one call gives a crumpled point without hands"
+LONG_ALPHA = f"{LONG}.47 to .54, asked for the other class .06 to .17"
+LONG_BETA = f"{LONG}.32 to .38, asked for the other class .06 to .11"
+
 RECIPE = RecipeSpec(
     name="protein/sid-backbone",
     summary="Draw CA backbones in a few network calls by score identity distillation",
@@ -43,6 +54,17 @@ RECIPE = RecipeSpec(
             "curves": False,
         },
         "eight": {"steps": 8},
+        "long": {
+            "shortest": 48,
+            "longest": 128,
+            "teacher_updates": 3200,
+            "teacher_batch": 8,
+            "teacher_steps": 200,
+            "updates": 240,
+            "batch": 8,
+            "samples": 48,
+            "curves": False,
+        },
         "pair": {"network.kind": "pair", "teacher_rate": 1e-3},
         "pair-10m": {
             "network.kind": "pair",
@@ -109,6 +131,26 @@ RECIPE = RecipeSpec(
         Gate(metric="right_handed", control="teacher_one_call", at_least=0.9, profiles=FULL, why=HAND),
         Gate(metric="helix", of="asked_alpha", control="asked_beta", at_least=0.4, profiles=FULL, why=ALPHA),
         Gate(metric="strand", of="asked_beta", control="asked_alpha", at_least=0.2, profiles=FULL, why=BETA),
+        *(
+            Gate(metric=metric, of=of, control=control, at_least=bound, profiles=("long",), why=why)
+            for metric, of, control, bound, why in (
+                ("valid_bonds", "student", "teacher_ode", 0.98, LONG_BONDS),
+                ("valid_bonds", "teacher", "teacher_ode", 0.98, LONG_BONDS),
+                ("valid_chains", "student", "teacher_ode", 0.85, LONG_WHOLE),
+                ("right_handed", "student", "teacher_one_call", 0.9, LONG_HAND),
+                ("helix", "asked_alpha", "asked_beta", 0.4, LONG_ALPHA),
+                ("strand", "asked_beta", "asked_alpha", 0.2, LONG_BETA),
+            )
+        ),
+        *(
+            Gate(metric=metric, control="teacher_fewstep", at_most=bound, profiles=("long",), why=why)
+            for metric, bound, why in (
+                ("rg_distance", 4.0, LONG_SIZE),
+                ("rg_to_teacher", 2.9, LONG_NEAR),
+                ("pair_to_teacher", 3.5, LONG_PAIRS),
+                ("clashes", 0.25, LONG_APART),
+            )
+        ),
         Gate(metric="rg_distance", control="teacher_fewstep", at_most=2.2, profiles=("smoke",), why=SMOKE),
         Gate(metric="clashes", control="teacher_fewstep", at_most=0.5, profiles=("smoke",), why=SMOKE),
         Gate(metric="clashes", control="teacher_ode", at_most=0.5, profiles=("smoke",), why=SMOKE),
