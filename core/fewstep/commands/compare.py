@@ -12,9 +12,11 @@ from fewstep.commands._output import show_json, show_measured
 
 def compare(
     runs_: Annotated[
-        list[str], typer.Argument(metavar="RUN RUN...", help="Run folders, or names of recipes (newest run).")
+        list[str], typer.Argument(metavar="RUN RUN...", help="Run folders, or recipes (their newest run).")
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The page.")] = Path("compare.html"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="The page to write, or replace.")] = Path(
+        "compare.html"
+    ),
     runs: Annotated[Path, typer.Option("--runs", help="Where runs are kept.")] = Path("runs"),
     device: Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
@@ -22,7 +24,7 @@ def compare(
     """Measure runs of one plugin again, side by side, and write one page that needs no network.
 
     All draw for the same held-out items from the same noise, so that their samples can be looked at or listened to side
-    by side.
+    by side. Teachers draw too, so this takes as long as the measuring at the end of each run did.
 
     Examples: fewstep compare runs/text/didi/A runs/text/didi/B · fewstep compare text/didi text/markov --out both.html
     """

@@ -15,7 +15,9 @@ def export(
     run: Annotated[str, typer.Argument(help="A run folder, or a recipe's name for its newest run.")],
     form: Annotated[
         list[str] | None,
-        typer.Option("--format", "-f", help="safetensors, torch (.pt2) or onnx; may be given several times."),
+        typer.Option(
+            "--format", "-f", help="safetensors (the default), torch (.pt2) or onnx; again for more."
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder; export/ in the run folder by default.")
@@ -24,6 +26,8 @@ def export(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
 ) -> None:
     """Write the student as weights, or as a graph that runs without fewstep. Each file is compared with the student first.
+
+    A graph holds all steps of the student: large networks of many steps take minutes to trace.
 
     Examples: fewstep export text/didi · fewstep export audio/comospeech --format onnx --format torch --out speaker
     """

@@ -18,12 +18,15 @@ def run(
     recipe: Annotated[str, typer.Argument(help="Such as audio/comospeech; fewstep recipes lists them.")],
     config: Annotated[Path | None, typer.Option("--config", "-c", help="YAML file with settings.")] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", "-s", help="One setting, as name=value or part.name=value.")
+        list[str] | None,
+        typer.Option("--set", "-s", help="name=value or part.name=value, again for more; see fewstep show."),
     ] = None,
     profile: Annotated[
-        str, typer.Option("--profile", "-p", help="A preset of the recipe, such as smoke.")
+        str, typer.Option("--profile", "-p", help="A preset, such as smoke; fewstep show RECIPE lists them.")
     ] = "",
-    resume: Annotated[Path | None, typer.Option("--resume", help="Go on with this run folder.")] = None,
+    resume: Annotated[
+        Path | None, typer.Option("--resume", help="Go on with this folder; its settings stay.")
+    ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Where run folders are made.")] = Path("runs"),
     seed: Annotated[int | None, typer.Option("--seed", help="Short for -s seed=...")] = None,
     device: Annotated[

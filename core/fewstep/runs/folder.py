@@ -165,7 +165,7 @@ def check_place(file: Path) -> None:
         if file.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         file.parent.mkdir(parents=True, exist_ok=True)
-        os.rmdir(tempfile.mkdtemp(dir=file.parent))
+        Path(tempfile.mkdtemp(dir=file.parent)).rmdir()
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mimetypes
+import os
 import shlex
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from fewstep.engine import Watch, execute
 from fewstep.errors import FewstepError, nearest
-from fewstep.protocol import Batch, Drawn, Piece, Plan, Product, Sampler, Shelf, Tree
+from fewstep.protocol import Batch, Drawn, Piece, Plan, Product, Sampler, Shelf, Tree, tensors
 from fewstep.runs import media
 from fewstep.runs.campaign import Asked, Campaigned, run_campaign
 from fewstep.runs.evaluation import Evaluation, answer, draw, evaluate
@@ -23,7 +24,8 @@ from fewstep.runs.folder import RunFolder, drafting, writing
 from fewstep.runs.progress import shown
 from fewstep.runs.setup import Setup
 
-SHOWN = 4
+SHOWN, MANY = 4, 256
+"""Samples that are drawn unless more are asked for; more than so many at once are estimated from two first."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,9 @@ class Run:
             partial(self.sampler, contender, steps),
             *([partial(check_file, place, num, kinds)] if named else []),
         )
+        if num > MANY:
+            trial = self.drawn(asked, 2, seed=seed, steps=steps, contender=contender)
+            _check_count(num, trial, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
         drawn = self.drawn(asked, num, seed=seed, steps=steps, contender=contender)
         files = self._written_as(drawn, place) if named else self._written(drawn, place)
         return Samples(drawn.x, drawn.batch, files, drawn.evaluations, drawn.seconds)
@@ -280,6 +285,23 @@ class Run:
                 )
             fitting[0].replace(file)
         return (file,)
+
+
+def _check_count(num: int, trial: Drawn, memory: int) -> None:
+    """Refuse what cannot be drawn at once, as two samples tell; what networks need beside the states is not known.
+
+    Raises:
+        FewstepError: the states alone do not fit into ``memory`` bytes, or drawing takes more than a day.
+    """
+    held = sum(x.nbytes for state in trial.path for x in tensors(state.x)) / 2
+    most = int(min(memory / max(held, 1), 86_400 / max(trial.seconds / 2, 1e-9)))
+    if num > most:
+        told = f"at least {num * held / 1e9:.3g} GB and, as two of them tell, up to {num * trial.seconds / 7200:.3g} hours"
+        raise FewstepError(
+            f"{num} samples at once would take {told}",
+            f"at most {most}",
+            "draw in parts, each with a --seed and an --out of its own",
+        )
 
 
 def names_a_file(place: Path) -> bool:
