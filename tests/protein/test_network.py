@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,7 +12,8 @@ from torch import Tensor
 from fewstep.engine.ownership import copy_matching
 from fewstep.objectives.tangent import Difference, forward
 from fewstep.processes import flow
-from fewstep.protocol import Centered, Cond, Denoiser
+from fewstep.protocol import Centered, Cond, Denoiser, Graph
+from fewstep.runs.graphs import FORMATS
 from fewstep_protein.networks import chain
 from fewstep_protein.networks.chain import ChainNet
 from fewstep_protein.networks.prior import modes
@@ -151,3 +153,35 @@ def test_distances_are_read_in_single_precision_under_autocast() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         found = chain._bumps(gap, chain.GAPS)
     torch.testing.assert_close(found, chain._bumps(gap.double(), chain.GAPS).float(), atol=1e-4, rtol=0)
+
+
+@pytest.mark.slow  # ONNX's exporter takes seconds to import
+def test_the_network_runs_elsewhere_with_chains_of_any_number_and_length(tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("onnxruntime")
+    module = Told(ChainNet(8, 1, 1, 2))
+    for parameter in module.parameters():
+        parameter.data += 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(4))
+
+    def example(rows: int, count: int) -> tuple[Tensor, ...]:
+        mask = cond([count - 3, *[count] * (rows - 1)], count).mask
+        assert mask is not None
+        return chains(rows, count).float() * mask, torch.linspace(5, 900, rows), mask
+
+    shown = [(given, [module(*given).detach()]) for given in (example(2, 12), example(3, 16))]
+    ports = dict.fromkeys(("x", "time", "mask"), "")
+    FORMATS["onnx"].write(Graph("net", module, ports, {"raw": ""}, shown), tmp_path / "net.onnx")
+    answer = FORMATS["onnx"].read(tmp_path / "net.onnx")
+    for given in (example(1, 9), example(4, 40)):
+        torch.testing.assert_close(answer(given), [module(*given).detach()], atol=1e-4, rtol=1e-4)
+
+
+class Told(torch.nn.Module):
+    """The network with a mask for a condition."""
+
+    def __init__(self, net: ChainNet) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor, time: Tensor, mask: Tensor) -> Tensor:
+        return self.net(x, time, Cond(mask=mask))
