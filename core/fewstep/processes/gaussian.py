@@ -76,8 +76,8 @@ class Gaussian:
         )
 
     def on(self, mask: Tree) -> Self:
-        """This process with a batch's mask bound."""
-        if mask is None:
+        """This process with a batch's mask bound; the same process if it is bound already."""
+        if mask is None or mask is self.geometry.mask:
             return self
         return self._with(geometry=self.geometry.on(mask))
 

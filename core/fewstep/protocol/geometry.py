@@ -8,6 +8,7 @@ forget the padding.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal, Protocol, Self, runtime_checkable
 
 import torch
@@ -63,7 +64,7 @@ class Euclidean:
 
     def on(self, mask: Tree) -> Self:
         """Bind a mask that broadcasts over states."""
-        return replace(self, mask=mask)
+        return self if mask is self.mask else replace(self, mask=mask)
 
     def project(self, x: Tensor) -> Tensor:
         """Zero where the mask is False."""
@@ -108,9 +109,16 @@ class Centered(Euclidean):
         """Subtract the mean of the real points, then zero the padding."""
         if self.mask is None:
             return x - x.mean(-2, keepdim=True)
-        real = self.mask.to(x.dtype)
-        center = (x * real).sum(-2, keepdim=True) / real.sum(-2, keepdim=True).clamp(min=1)
-        return (x - center) * real
+        if x.dtype not in self._real:
+            real = self.mask.to(x.dtype)
+            self._real[x.dtype] = real, real.sum(-2, keepdim=True).clamp(min=1)
+        real, count = self._real[x.dtype]
+        return (x - (x * real).sum(-2, keepdim=True) / count) * real
+
+    @cached_property
+    def _real(self) -> dict[torch.dtype, tuple[Tensor, Tensor]]:
+        """The mask as numbers, and how many points are real: counted once for all steps of a sampler."""
+        return {}
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from fewstep.errors import FewstepError
 from fewstep.protocol import (
     Batch,
     Cond,
+    Denoiser,
     Estimate,
     Process,
     Roles,
@@ -122,14 +123,14 @@ class Sharpened:
 
 
 def _at_scale(model: Any, batch: Batch) -> Any:
-    """The model over the process whose noise the batch asks for.
+    """The model over the process whose noise the batch asks for, bound to its mask once and not in every call.
 
     Raises:
         FewstepError: a process whose noise has no scale.
     """
     scale = float(batch.extra.get("noise_scale", 1.0))
     if scale == 1.0:
-        return model
+        return model.over(model.process.on(batch.mask)) if isinstance(model, Denoiser) else model
     scaled = getattr(model.process, "scaled", None)
     if scaled is None:
         raise FewstepError(
@@ -137,4 +138,4 @@ def _at_scale(model: Any, batch: Batch) -> Any:
             "a noise scale of 1",
             "leave the noise scale out",
         )
-    return model.over(scaled(scale))
+    return model.over(scaled(scale).on(batch.mask))

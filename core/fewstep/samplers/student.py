@@ -139,11 +139,12 @@ class FewStep(Denoiser):
         process: Any = self.process.on(batch.mask)
         scale = batch.extra.get("guidance") if "guidance" in self.accepts else None
         path: list[State] = []
+        then = _time(times[first], x)
         for i in range(first, len(times)):
             last = i + 1 == len(times)
             cond = with_index(batch.cond, torch.full((rows(x),), i, device=tensors(x)[0].device))
             with torch.set_grad_enabled(torch.is_grad_enabled() and i >= graph_from):
-                now, then = _time(times[i], x), self._end(times, i, x)
+                now, then = then, self._end(times, i, x)
                 land = then if last else self._landing(process, then)
                 est = self(x, now, cond, **self._told(land, scale))
                 path.append(State(x, now, est))
