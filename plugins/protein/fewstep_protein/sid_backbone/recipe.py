@@ -34,6 +34,7 @@ from fewstep.protocol import (
     Linear,
     Optim,
     Plan,
+    Portable,
     Product,
     Ramp,
     Sampler,
@@ -42,6 +43,7 @@ from fewstep.protocol import (
     Source,
     Stage,
 )
+from fewstep.runs.tracing import traced
 from fewstep.samplers import (
     FewStep,
     Sde,
@@ -252,8 +254,18 @@ def product(config: BackboneConfig) -> Product:
         panels=backbone_panels(metrics),
         asides=asides(student, ode, config.steps, config.teacher_steps) if config.curves else {},
         samples=config.samples,
+        portable=partial(portable, config),
         campaign=backbone_campaign(config.teacher.path or config.teacher.target or "trained in this run"),
     )
+
+
+def portable(config: BackboneConfig, shelf: Shelf, key: Key) -> Portable:
+    """The student as a graph for any number of chains of any length: it is traced with chains of two widths."""
+
+    def shown(number: int, key: Key) -> Batch:
+        return evaluation(config.model_copy(update={"longest": config.shortest + number}), number, key)
+
+    return traced(replace(product(config), evaluation=shown), shelf, key)
 
 
 def many_steps(config: BackboneConfig) -> Sampler:
