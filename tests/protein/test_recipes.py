@@ -46,9 +46,13 @@ def test_a_backbone_student_calls_its_network_once_per_step(tmp_path: Path) -> N
     plan, site = tiny(tmp_path)
     shelf, batch = execute(plan, site), plan.product.evaluation(2, Key(1))
     contenders = plan.product.contenders.items()
+    assert plan.product.portable is not None
     calls = {name: draw(name, made, shelf, batch, Key(2)).evaluations for name, made in contenders}
     asked = {"asked_alpha": 2, "asked_beta": 2, "teacher_one_call": 1}
     assert calls == {"student": 2, "teacher": 3, "teacher_fewstep": 2, "teacher_ode": 2, **asked}
+    (graph,) = plan.product.portable(shelf, Key(3)).graphs
+    widths = [{tuple(x.shape[:2]) for x in given} for given, _ in graph.examples]
+    assert widths == [{(2, 10)}, {(3, 11)}], "count and length are free where examples differ in them"
 
 
 def test_progressive_students_teach_the_next_round_and_walk_as_they_were_taught(tmp_path: Path) -> None:
