@@ -121,7 +121,7 @@ def _declared(distribution: str) -> tuple[Requirement, ...]:
     """Every requirement of a distribution, whatever its marker."""
     declared = []
     for line in metadata.requires(distribution) or ():
-        with suppress(InvalidRequirement):  # pip refused or warned at install; it says nothing about what is there
+        with suppress(InvalidRequirement):  # pip warned at install; it says nothing about what is there
             declared.append(Requirement(line))
     return tuple(declared)
 
