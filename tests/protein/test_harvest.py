@@ -122,7 +122,7 @@ def test_nothing_that_can_be_used_is_an_error_that_says_why(tmp_path: Path) -> N
 
 @pytest.mark.parametrize(
     ("out", "told"),
-    [("file/out.npz", "cannot write"), ("", "is a folder"), ("/proc/1/out.npz", "cannot write")],
+    [("file/out.npz", "cannot write"), ("", "Is a directory"), ("/proc/1/out.npz", "cannot write")],
 )
 def test_a_place_that_cannot_be_written_is_told_before_anything_is_read(
     tmp_path: Path, out: str, told: str

@@ -15,7 +15,7 @@ from fewstep.engine import Watch
 from fewstep.errors import FewstepError
 from fewstep.protocol import Campaign, tree_map
 from fewstep.runs.evaluation import drawn_once
-from fewstep.runs.folder import RunFolder, writing
+from fewstep.runs.folder import RunFolder, claimed, writing
 
 if TYPE_CHECKING:
     from fewstep.runs.handle import Run
@@ -84,11 +84,18 @@ def run_campaign(run: Run, campaign: Campaign, asked: Asked, folder: Path, watch
     whole, and what is beyond the number is dropped, so that a campaign grows into what a larger one would have been.
 
     Raises:
-        FewstepError: the folder belongs to another campaign, or cannot be written.
+        FewstepError: the folder belongs to another campaign or process, or cannot be written.
     """
-    begun = time.monotonic()
-    portions = _portions(campaign, asked)
-    state = _opened(run, asked, portions, folder)
+    state = RunFolder(folder / HIDDEN)
+    with writing(state.path):
+        state.path.mkdir(parents=True, exist_ok=True)
+    with claimed(state.path):
+        return _filled(run, campaign, asked, state, watch)
+
+
+def _filled(run: Run, campaign: Campaign, asked: Asked, state: RunFolder, watch: Watch) -> Campaigned:
+    begun, folder, portions = time.monotonic(), state.path.parent, _portions(campaign, asked)
+    _begin(state, {**_about(run, asked), "num": asked.num}, portions)
     missing = [portion for portion in portions if not (state.path / portion.name).is_file()]
     size = {portion: min(portion.count, asked.num - portion.first) for portion in portions}
     there = asked.num - sum(size[portion] for portion in missing)
@@ -134,24 +141,17 @@ def _portions(campaign: Campaign, asked: Asked) -> list[Portion]:
     return found
 
 
-def _opened(run: Run, asked: Asked, portions: Sequence[Portion], folder: Path) -> RunFolder:
-    """The hidden folder, new or of the same campaign, which may have been smaller."""
-    state, told = RunFolder(folder / HIDDEN), {**_about(run, asked), "num": asked.num}
-    if not (state.path / "asked.json").is_file():
-        with writing(state.path):
-            state.path.mkdir(parents=True, exist_ok=True)
-        state.write_json("asked.json", told)
-        return state
-    before = state.read_json("asked.json")
-    _check_same(before, told, folder)
-    if before["num"] < asked.num:
+def _begin(state: RunFolder, told: Mapping[str, Any], portions: Sequence[Portion]) -> None:
+    """Note what is asked in the hidden folder, new or of the same campaign, which may have been smaller."""
+    if (state.path / "asked.json").is_file():
+        before = state.read_json("asked.json")
+        _check_same(before, told, state.path.parent)
         # A portion that the smaller number cut is drawn again; it goes first, so that a kill in between is harmless.
         for portion in portions:
-            if portion.first < before["num"] < portion.first + portion.count:
+            if portion.first < before["num"] < min(portion.first + portion.count, told["num"]):
                 with writing(state.path):
                     (state.path / portion.name).unlink(missing_ok=True)
-        state.write_json("asked.json", told)
-    return state
+    state.write_json("asked.json", told)
 
 
 def _check_same(before: Mapping[str, Any], told: Mapping[str, Any], folder: Path) -> None:

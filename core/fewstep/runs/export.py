@@ -67,7 +67,7 @@ def export_run(
         FewstepError: an unknown format, a missing package, a student that cannot be exported so, or one that is not equal.
     """
     chosen = _known(formats)
-    for name in FORMATS.keys() & set(chosen):
+    for name in filter(FORMATS.__contains__, chosen):
         FORMATS[name].require()
     with drafting(out, "export") as draft, writing(out):
         found = _weights(run, draft) if WEIGHTS in chosen else []

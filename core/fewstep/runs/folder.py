@@ -20,7 +20,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -172,29 +172,30 @@ def check_place(file: Path) -> None:
 def drafting(folder: Path, kind: str) -> Iterator[Path]:
     """A hidden folder in ``folder`` for what is not yet good, taken away at the end; those of killed processes go first.
 
-    Each is locked as long as its process lives, so what can be locked belongs to nobody.
+    Each is locked as long as its process lives, so what can be locked belongs to nobody. The folder itself is locked
+    meanwhile, lest another process finds a draft that was made and not yet locked.
     """
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        for left in folder.glob(f".{kind}-*"):
-            with suppress(FileNotFoundError), _locked(left) as free:
-                if free:
-                    shutil.rmtree(left, ignore_errors=True)
-        draft = Path(tempfile.mkdtemp(prefix=f".{kind}-", dir=folder))
-    try:
-        with _locked(draft):
-            yield draft
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+    with ExitStack() as held:
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            with _locked(folder, wait=True):
+                for left in folder.glob(f".{kind}-*"):
+                    with suppress(OSError), _locked(left) as free:  # gone already, or another person's
+                        if free:
+                            shutil.rmtree(left, ignore_errors=True)
+                draft = Path(tempfile.mkdtemp(prefix=f".{kind}-", dir=folder))
+                held.enter_context(_locked(draft))
+        held.callback(shutil.rmtree, draft, ignore_errors=True)
+        yield draft
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[bool]:
+def _locked(folder: Path, wait: bool = False) -> Iterator[bool]:
     """Whether the folder could be locked; the system lifts the lock when the process ends, however it ends."""
     file = os.open(folder, os.O_RDONLY)
     try:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             free = True
         except OSError:  # held, or a file system without locks, where nothing is known to be left over
             free = False
@@ -205,7 +206,7 @@ def _locked(folder: Path) -> Iterator[bool]:
 
 @contextmanager
 def claimed(folder: Path) -> Iterator[None]:
-    """One process at a time trains in a run folder; the system lifts the claim when the process ends, however it ends.
+    """One process at a time fills a folder; the system lifts the claim when the process ends, however it ends.
 
     Raises:
         FewstepError: another process holds it, or the folder cannot be written to.
@@ -220,8 +221,8 @@ def claimed(folder: Path) -> Iterator[None]:
             if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
                 raise FewstepError(
                     f"another process is running in {folder}",
-                    "one process per run folder, so that neither overwrites the other's checkpoints",
-                    "wait until it ends, or leave --resume out to begin a run of its own",
+                    "one process per folder, so that neither overwrites the other's files",
+                    "wait until it ends, or begin a folder of its own",
                 ) from error
         yield
 

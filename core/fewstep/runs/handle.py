@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from fewstep.engine import Watch, execute
 from fewstep.errors import FewstepError, nearest
-from fewstep.protocol import Batch, Drawn, Piece, Plan, Product, Sampler, Shelf, Tree, tensors
+from fewstep.protocol import Batch, Drawn, Piece, Plan, Product, Sampler, Shelf, Tree, rows, tensors
 from fewstep.runs import media
 from fewstep.runs.campaign import Asked, Campaigned, run_campaign
 from fewstep.runs.evaluation import Evaluation, answer, draw, evaluate
@@ -24,8 +24,10 @@ from fewstep.runs.folder import RunFolder, drafting, writing
 from fewstep.runs.progress import shown
 from fewstep.runs.setup import Setup
 
-SHOWN, MANY = 4, 256
-"""Samples that are drawn unless more are asked for; more than so many at once are estimated from two first."""
+SHOWN = 4
+"""Samples that are drawn unless more are asked for."""
+MANY, TRIED = 256, 32
+"""More samples at once than so many are estimated first, from a batch of so many: a few cost as much as one."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,7 @@ class Run:
             *([partial(check_file, place, num, kinds)] if named else []),
         )
         if num > MANY:
-            trial = self.drawn(asked, 2, seed=seed, steps=steps, contender=contender)
+            trial = self.drawn(asked, TRIED, seed=seed, steps=steps, contender=contender)
             _check_count(num, trial, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
         drawn = self.drawn(asked, num, seed=seed, steps=steps, contender=contender)
         files = self._written_as(drawn, place) if named else self._written(drawn, place)
@@ -288,17 +290,18 @@ class Run:
 
 
 def _check_count(num: int, trial: Drawn, memory: int) -> None:
-    """Refuse what cannot be drawn at once, as two samples tell; what networks need beside the states is not known.
+    """Refuse what cannot be drawn at once, as a trial tells; what networks need beside the states is not known.
 
     Raises:
         FewstepError: the states alone do not fit into ``memory`` bytes, or drawing takes more than a day.
     """
-    held = sum(x.nbytes for state in trial.path for x in tensors(state.x)) / 2
-    most = int(min(memory / max(held, 1), 86_400 / max(trial.seconds / 2, 1e-9)))
+    count = rows(trial.x)
+    held = sum(x.nbytes for state in trial.path for x in tensors(state.x)) / count
+    most = int(min(memory / max(held, 1), 86_400 * count / max(trial.seconds, 1e-9)))
     if num > most:
-        told = f"at least {num * held / 1e9:.3g} GB and, as two of them tell, up to {num * trial.seconds / 7200:.3g} hours"
+        hours = num / count * trial.seconds / 3600
         raise FewstepError(
-            f"{num} samples at once would take {told}",
+            f"{num} samples at once would take at least {num * held / 1e9:.3g} GB and, as {count} tell, {hours:.3g} hours",
             f"at most {most}",
             "draw in parts, each with a --seed and an --out of its own",
         )

@@ -17,6 +17,8 @@ from fewstep.cli import application
 from fewstep.errors import FewstepError
 from fewstep.protocol import Batch, Campaign, Drawn
 from fewstep.runs import Run
+from fewstep.runs.campaign import HIDDEN
+from fewstep.runs.folder import claimed
 
 pytestmark = pytest.mark.usefixtures("ring")
 
@@ -144,6 +146,13 @@ def test_those_that_pass_are_counted_and_the_reasons_against_the_others(run: Run
     assert done.passed == 3
     assert done.refused == (("odd", 4), ("even", 3), ("low", 3))
     assert run.campaign(10, tmp_path / "b").passed is None
+
+
+def test_one_process_at_a_time_fills_a_folder(run: Run, tmp_path: Path) -> None:
+    run.campaign(4, tmp_path)
+    with claimed(tmp_path / HIDDEN), pytest.raises(FewstepError, match="another process is running"):
+        run.campaign(6, tmp_path)
+    assert run.campaign(6, tmp_path).fresh == 2
 
 
 def test_a_folder_of_another_campaign_is_left_alone(run: Run, tmp_path: Path) -> None:

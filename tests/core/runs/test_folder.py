@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from fewstep.errors import FewstepError
-from fewstep.runs.folder import RunFolder, drafting, find_run, writing
+from fewstep.runs.folder import RunFolder, _locked, drafting, find_run, writing
 
 
 def test_folders_made_in_one_second_do_not_meet(tmp_path: Path) -> None:
@@ -96,3 +97,18 @@ def test_drafts_of_killed_processes_go_and_those_of_living_ones_stay(tmp_path: P
     with drafting(tmp_path, "export") as first, drafting(tmp_path, "export") as second:
         assert set(tmp_path.iterdir()) == {first, second}
     assert not list(tmp_path.iterdir())
+
+
+def test_no_draft_is_seen_before_it_is_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever looks for leftovers waits while a draft is made."""
+    free: list[bool] = []
+
+    def made(**asked: str) -> str:
+        with _locked(tmp_path) as found:
+            free.append(found)
+        return mkdtemp(**asked)
+
+    mkdtemp = tempfile.mkdtemp
+    monkeypatch.setattr(tempfile, "mkdtemp", made)
+    with drafting(tmp_path, "export") as draft, _locked(draft) as found, _locked(tmp_path) as after:
+        assert (free, found, after) == ([False], False, True)

@@ -88,5 +88,5 @@ def failures(filters: Filters, row: Mapping[str, float | None]) -> list[str]:
 
 
 def missed(record: Mapping[str, Any]) -> list[str]:
-    """The columns whose bounds a design's record missed; empty if it passes."""
+    """What a record says that was missed, without the numbers; empty if it passes."""
     return [part.split(" ")[0] for part in record["reason"].split(", ") if part]

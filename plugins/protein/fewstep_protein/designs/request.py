@@ -206,8 +206,8 @@ def portion(asked: BackboneRequest, first: int) -> int:
 def alike(batch: Batch, device: str = "cpu") -> list[tuple[Tensor, Batch]]:
     """Rows whose lengths are near one another, longest first, with the padding that they need.
 
-    Attention costs the square of the padded length. The parts follow from the lengths alone, so that a campaign that
-    goes on draws what it would have drawn.
+    Attention costs the square of the padded length. The parts follow from lengths and kind of device alone, so that a
+    campaign that goes on draws what it would have drawn there.
     """
     lengths = batch.mask.sum((1, 2))
     order = lengths.argsort(descending=True, stable=True)

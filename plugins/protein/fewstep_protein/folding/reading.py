@@ -76,7 +76,9 @@ def named_sequence(file: Path) -> str:
         with np.load(file, allow_pickle=False) as stored:
             found = str(stored["sequence"]) if "sequence" in stored else ""
     else:
-        residues = (atom.residue.name for atom in gemmi.read_structure(str(file))[0].all() if _is_ca(atom.atom))
+        residues = (
+            atom.residue.name for atom in gemmi.read_structure(str(file))[0].all() if _is_ca(atom.atom)
+        )
         letters = (gemmi.find_tabulated_residue(name).one_letter_code.strip().upper() for name in residues)
         found = "".join(letter or "X" for letter in letters)
     return found if len(set(found) - {"X"}) > 1 else ""

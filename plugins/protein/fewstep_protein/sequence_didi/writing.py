@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fewstep.protocol import Batch, Campaign, Drawn
 from fewstep.runs.folder import RunFolder
+from fewstep_protein.designs.filters import missed
 from fewstep_protein.sequence_didi import guards
 from fewstep_protein.sequence_didi.alphabet import decode, rows_of
 from fewstep_protein.sequence_didi.request import SequenceRequest, portion
@@ -45,11 +46,6 @@ def sequence_campaign(teacher: str, training: Training) -> Campaign:
     """What ``fewstep sample`` does for a generator of sequences; arguments as in :func:`write_sequences`."""
     write = partial(_write, teacher, training)
     return Campaign(portion, write, lambda _, folder, found: save(folder, found), reasons=missed)
-
-
-def missed(record: Mapping[str, Any]) -> list[str]:
-    """The guards that a sequence's record failed; empty if it passes."""
-    return [part.split(" ")[0] for part in record["reason"].split(", ") if part]
 
 
 def _write(

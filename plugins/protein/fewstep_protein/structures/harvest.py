@@ -13,13 +13,12 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fewstep.errors import FewstepError
-from fewstep.runs.folder import writing
+from fewstep.runs.folder import check_place, writing
 from fewstep_protein.structures.clusters import (
     REDUNDANT,
     Comparing,
@@ -171,7 +170,8 @@ def harvest(asked: Asked, out: Path, watch: Watch | None = None) -> tuple[list[S
     from fewstep_protein.structures.segments import save
 
     work = out.with_name(out.name + ".work")
-    check_place(out, work)
+    for file in (out, work / "files.jsonl"):
+        check_place(file)
     account = Account()
     records = read_all(origins(asked.places, work / "unpacked"), asked, work, account, watch)
     chosen = choose(records, asked, account)
@@ -188,23 +188,6 @@ def harvest(asked: Asked, out: Path, watch: Watch | None = None) -> tuple[list[S
         write_provenance(out.with_suffix(".csv"), kept)
         write_refusals(out.with_name("refused.csv"), account)
     return structures, account
-
-
-def check_place(out: Path, work: Path) -> None:
-    """Find a place that cannot be written before hours are spent.
-
-    Raises:
-        FewstepError: a folder of that name, a file where a folder should be, a read-only place, a full disk.
-    """
-    if out.is_dir():
-        raise FewstepError(
-            f"{out} is a folder", "a file to write", f"for instance --out {out / 'structures.npz'}"
-        )
-    with writing(out):
-        work.mkdir(parents=True, exist_ok=True)
-        for folder in (out.parent, work):
-            with NamedTemporaryFile(dir=folder, prefix=".fewstep-"):
-                pass
 
 
 def read_all(
