@@ -24,7 +24,7 @@ ALPHA = f"{STUDY}.56 to .61, asked for the other class .05 to .17, not asked .37
 BETA = f"{STUDY}.33 to .39, asked for the other class .04 to .07, not asked .11 to .16"
 SMOKE = "seeds 0 to 5: students at most 1.6 angstrom and .23 clashes, controls at least 2.9 and .88"
 
-LONG = "set on seeds 0 to 2 of this profile at 120 updates, before seeds 3 and 4 at 240, the setting, were begun: "
+LONG = "set on seeds 0 to 2 of this profile at 120 updates, held on seeds 3 and 4 at its 240, begun later: "
 LONG_BONDS = f"{LONG}students 1.00, the teacher in 200 calls .995, its flow in 16 calls .93 to .95"
 LONG_WHOLE = f"{LONG}students .96 to 1.00, the teacher's flow in as few calls 0 to .02"
 LONG_SIZE = f"{LONG}students 1.7 to 3.6 angstrom, undistilled rolls 4.4 to 5.6; teachers .7 to 1.9"
