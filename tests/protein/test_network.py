@@ -14,20 +14,27 @@ from fewstep.objectives.tangent import Difference, forward
 from fewstep.processes import flow
 from fewstep.protocol import Centered, Cond, Denoiser, Graph
 from fewstep.runs.graphs import FORMATS
-from fewstep_protein.networks import chain
-from fewstep_protein.networks.chain import ChainNet
+from fewstep_protein.networks.bumps import bumps
+from fewstep_protein.networks.chain import GAPS, ChainNet
+from fewstep_protein.networks.contacts import NEAR, contacts
 from fewstep_protein.networks.prior import modes
 
 
-@pytest.fixture
-def net() -> ChainNet:
+@pytest.fixture(params=[False, True], ids=["along the chain", "in contact"])
+def net(request: pytest.FixtureRequest) -> ChainNet:
     """A network whose zero-initialized heads are perturbed, in float64."""
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        made = ChainNet(16, 2, 1, 2, reads_index=True).double()
+        made = ChainNet(16, 2, 1, 2, reads_index=True, contacts=request.param).double()
         for parameter in made.parameters():
             parameter.data += 0.1 * torch.randn_like(parameter)
     return made
+
+
+def like(net: ChainNet, *, labels: tuple[int, ...] = (), lands: bool = False) -> ChainNet:
+    """A fresh network of the same shape that is told more."""
+    contacts = net.rounds[0].contacts > 0
+    return ChainNet(16, 2, 1, 2, reads_index=True, labels=labels, lands=lands, contacts=contacts).double()
 
 
 def chains(rows: int = 2, count: int = 14) -> Tensor:
@@ -101,7 +108,7 @@ def test_modes_are_orthonormal_and_leave_the_center_and_the_padding_out() -> Non
 
 
 def test_labels_say_nothing_at_first_and_class_zero_never_does(net: ChainNet) -> None:
-    told = ChainNet(16, 2, 1, 2, reads_index=True, labels=(3, 5, 7)).double()
+    told = like(net, labels=(3, 5, 7))
     copy_matching(told, net)
     x, cath = chains(), torch.tensor([[1, 2, 0], [3, 0, 0]])
     torch.testing.assert_close(told(x, TIME, Cond({"cath": cath})), net(x, TIME, Cond()))
@@ -133,7 +140,7 @@ def test_a_network_that_does_not_read_the_index_ignores_it() -> None:
 
 
 def test_a_flow_map_starts_as_its_teacher_and_learns_where_to_land(net: ChainNet) -> None:
-    told = ChainNet(16, 2, 1, 2, reads_index=True, lands=True).double()
+    told = like(net, lands=True)
     assert set(copy_matching(told, net)) == set(net.state_dict())
     x, near, far = chains(), torch.zeros_like(TIME), TIME / 2
     assert torch.equal(told(x, TIME, Cond(), to=near), net(x, TIME, Cond()))
@@ -151,8 +158,21 @@ def test_its_derivative_in_forward_mode_is_the_difference(net: ChainNet) -> None
 def test_distances_are_read_in_single_precision_under_autocast() -> None:
     gap = torch.linspace(0.0, 3.0, 200)[:, None]
     with torch.autocast("cpu", torch.bfloat16):
-        found = chain._bumps(gap, chain.GAPS)
-    torch.testing.assert_close(found, chain._bumps(gap.double(), chain.GAPS).float(), atol=1e-4, rtol=0)
+        found = bumps(gap, GAPS)
+    torch.testing.assert_close(found, bumps(gap.double(), GAPS).float(), atol=1e-4, rtol=0)
+
+
+def test_a_crowd_is_counted_and_points_to_who_is_near_in_space_alone() -> None:
+    """A hairpin whose strands are 0.5 nm apart: its ends are in contact across, its turn is only near along the chain."""
+    strand = torch.arange(4, dtype=torch.float64)[:, None] * torch.tensor([10.0, 0.0, 0.0])
+    hairpin = torch.cat([strand, strand.flip(0) + torch.tensor([0.0, 0.5, 0.0])])[None]
+    gap = torch.cdist(hairpin, hairpin)
+    crowd, toward = contacts(hairpin, gap, torch.ones(1, 8, dtype=torch.bool), torch.full((1, 1, 1), 1e-3))
+    at_half = [center for center, _ in NEAR].index(0.5)
+    expected = torch.tensor([1.0, 1.0, 1.0, 0.0, 0.0, 1.0, 1.0, 1.0], dtype=torch.float64)
+    torch.testing.assert_close(crowd[0, :, at_half], torch.tanh(expected / 2), atol=1e-6, rtol=0)
+    assert bool((toward[0, :3, at_half, 1] > 0.5).all() and (toward[0, 5:, at_half, 1] < -0.5).all())
+    assert float(toward[0, 3:5].abs().max()) < 1e-6
 
 
 @pytest.mark.slow  # ONNX's exporter takes seconds to import

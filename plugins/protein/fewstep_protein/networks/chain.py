@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fewstep.protocol import Cond
+from fewstep_protein.networks.bumps import bumps
+from fewstep_protein.networks.contacts import COUNT, contacts
 from fewstep_protein.networks.prior import best_guess, modes
 
 REACH = 4
@@ -59,6 +61,7 @@ class ChainNet(nn.Module):
         reads_index: whether the step index is read; teachers and students do not need it.
         lands: whether it is told the time where a flow map lands.
         labels: number of classes at each level of ``cond.data["cath"]`` (B, levels) int64, where 0 means not told.
+        contacts: whether residues near in space are read and moved along, for chains that must not run through themselves.
     """
 
     def __init__(
@@ -72,6 +75,7 @@ class ChainNet(nn.Module):
         reads_index: bool = False,
         lands: bool = False,
         labels: tuple[int, ...] = (),
+        contacts: bool = False,
     ) -> None:
         """Build the rounds."""
         super().__init__()
@@ -84,7 +88,7 @@ class ChainNet(nn.Module):
         self.labels = nn.ModuleList(
             _silent(nn.Embedding(count + 1, width, padding_idx=0)) for count in labels
         )
-        self.rounds = nn.ModuleList(Round(width, layers, heads) for _ in range(rounds))
+        self.rounds = nn.ModuleList(Round(width, layers, heads, contacts) for _ in range(rounds))
         self.destination = _clock(width) if lands else None
         if self.destination is not None:
             _silent(self.destination[-1])
@@ -133,17 +137,18 @@ class ChainNet(nn.Module):
 class Round(nn.Module):
     """Read invariants of the coordinates, mix along the chain, say where to move."""
 
-    def __init__(self, width: int, layers: int, heads: int) -> None:
+    def __init__(self, width: int, layers: int, heads: int, contacts: bool) -> None:
         """Zero-initialized where it moves anything."""
         super().__init__()
         self.heads = heads
-        self.read = nn.Linear(2 * _read_count(), width)
+        self.contacts = COUNT if contacts else 0
+        self.read = nn.Linear(2 * _read_count() + 2 * self.contacts, width)
         self.radial = nn.Linear(len(GAPS), heads * (layers + 1))
         self.along = nn.Embedding(2 * FAR + 1, heads * (layers + 1))
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
         self.pool = nn.Linear(width, 2 * width)
-        self.steer = _silent(nn.Linear(width, 2 * REACH + len(CROSSES) + heads))
+        self.steer = _silent(nn.Linear(width, 2 * REACH + len(CROSSES) + heads + self.contacts))
 
     def forward(
         self, x: Tensor, start: Tensor, hidden: Tensor, context: Tensor, real: Tensor, noise: Tensor
@@ -159,23 +164,24 @@ class Round(nn.Module):
             noise: (B, 1, 1) sigma / alpha in nm.
         """
         seen, toward = read(x, real, noise)
-        hidden = hidden + self.read(torch.cat([seen, start], -1))
-        biases = self._pair_biases(x, real)
+        gap = (x[:, :, None] - x[:, None]).square().sum(-1).add(1e-6).sqrt()
+        crowd, away = contacts(x, gap, real, noise) if self.contacts else (seen[..., :0], toward[:, :, :0])
+        hidden = hidden + self.read(torch.cat([seen, start, crowd], -1))
+        biases = self._pair_biases(gap, real)
         for block, bias in zip(self.blocks, biases[:-1], strict=True):
             hidden = block(hidden, context, bias)
         told = self.norm(hidden)
         first, second = (list(places) for places in zip(*CROSSES, strict=True))
         turned = torch.linalg.cross(toward[:, :, first], toward[:, :, second])
-        ways = torch.cat([toward, turned, self._pooled(x, told, biases[-1])], 2)
+        ways = torch.cat([toward, turned, self._pooled(x, told, biases[-1]), away], 2)
         step = torch.einsum("bnk,bnkc->bnc", self.steer(told), ways)
         return step * real[..., None], hidden
 
-    def _pair_biases(self, x: Tensor, real: Tensor) -> tuple[Tensor, ...]:
+    def _pair_biases(self, gap: Tensor, real: Tensor) -> tuple[Tensor, ...]:
         """(B, H, N, N) additive attention logits, one per layer and one for pooling; padding gets -1e9."""
-        gap = (x[:, :, None] - x[:, None]).square().sum(-1).add(1e-6).sqrt()
-        place = torch.arange(x.shape[1], device=x.device)
+        place = torch.arange(gap.shape[1], device=gap.device)
         apart = (place[None] - place[:, None]).clamp(-FAR, FAR) + FAR
-        logits = self.radial(_bumps(gap, GAPS)) + self.along(apart)
+        logits = self.radial(bumps(gap, GAPS)) + self.along(apart)
         logits = logits.masked_fill(~real[:, None, :, None], -1e9)
         return logits.permute(0, 3, 1, 2).chunk(len(self.blocks) + 1, 1)
 
@@ -233,25 +239,12 @@ def read(x: Tensor, real: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
     triples = (torch.linalg.cross(toward[:, :, a], toward[:, :, b]) * toward[:, :, c]).sum(-1)
     longer = length[..., NEAREST] - BOND
     stretch = [torch.tanh(longer / (wide * noise + 0.003)) for wide in (1, 4)]
-    lengths = [_bumps(length, LENGTHS).flatten(-2), torch.tanh(length / 0.5)]
+    lengths = [bumps(length, LENGTHS).flatten(-2), torch.tanh(length / 0.5)]
     return torch.cat([cosines, triples, *lengths, *stretch], -1), toward
 
 
 def _read_count() -> int:
     return REACH * (2 * REACH - 1) + len(TRIPLES) + 2 * REACH * (len(LENGTHS) + 1) + 4
-
-
-def _bumps(gap: Tensor, places: tuple[tuple[float, float], ...]) -> Tensor:
-    """(..., len(places)) Gaussian bumps exp(-((gap - center) / width)^2) of a distance.
-
-    The exponent is expanded into one product of matrices: squares of large differences would fill memory four times.
-    """
-    center, width = torch.tensor(places, device=gap.device, dtype=gap.dtype).unbind(1)
-    rate = width**-2
-    powers = torch.stack([gap.square(), gap], -1)
-    # Hundreds that cancel: never in half precision.
-    with torch.autocast(gap.device.type, enabled=False):
-        return F.linear(powers, torch.stack([-rate, 2 * center * rate], -1), -center.square() * rate).exp()
 
 
 def _time_features(t: Tensor) -> Tensor:
