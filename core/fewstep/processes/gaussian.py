@@ -77,9 +77,8 @@ class Gaussian:
 
     def on(self, mask: Tree) -> Self:
         """This process with a batch's mask bound; the same process if it is bound already."""
-        if mask is None or mask is self.geometry.mask:
-            return self
-        return self._with(geometry=self.geometry.on(mask))
+        geometry = self.geometry if mask is None else self.geometry.on(mask)
+        return self if geometry is self.geometry else self._with(geometry=geometry)
 
     def scaled(self, noise_scale: float) -> Self:
         """This process with all its noise times ``noise_scale``."""

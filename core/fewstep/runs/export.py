@@ -234,12 +234,11 @@ def _compared(graph: Graph, form: str, out: Path) -> Written:
         raise
     except Exception as error:
         first: BaseException = error
-        while (
-            first.__cause__ is not None
-        ):  # exporters wrap what they met, such as an operator that a format lacks
+        while first.__cause__ is not None:  # exporters wrap what they met, such as an operator that they lack
             first = first.__cause__
+        said = str(first).strip().partition("\n")[0][:300]
         raise FewstepError(
-            f"{graph.name!r} cannot become {file.name}: {type(first).__name__}: {str(first).strip().splitlines()[0][:300]}",
+            f"{graph.name!r} cannot become {file.name}: {type(first).__name__}: {said}",
             "a student that is a fixed sequence of tensor operations, whatever the length of its free axes",
             "take another --format (safetensors always works), or let the recipe offer Product.portable",
         ) from error
