@@ -113,7 +113,7 @@ def _top(
     The way one goes: fewstep recipes, fewstep show RECIPE, fewstep run RECIPE; then, with what the run left (RUN is its
     folder, or the recipe's name for its newest run): fewstep sample RUN, fewstep compare RUN RUN, fewstep export RUN.
 
-    Exit codes: 0 all is well; 1 a gate failed or a plugin is broken; 2 it cannot be done as asked; 130 stopped by Ctrl-C.
+    Exit codes: 0 done; 1 prove, check, plugins or doctor found something wrong; 2 it cannot be done as asked; 130 Ctrl-C.
     """
 
 
