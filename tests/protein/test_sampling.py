@@ -68,6 +68,8 @@ def test_twenty_steps_end_where_sixteen_do() -> None:
 def test_a_roll_that_the_grid_does_not_have_is_refused(steps: int, finest: float) -> None:
     with pytest.raises(ValueError, match="a roll needs at least one step"):
         roll_times(steps, finest)
+    with pytest.raises(ValueError, match="a roll needs at least one step"):
+        roll_sampler(finest=finest).with_steps(steps)
 
 
 class GaussianTeacher(nn.Module):

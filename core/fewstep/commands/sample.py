@@ -41,6 +41,9 @@ def sample(
     options: Annotated[
         bool, typer.Option("--options", help="List what this product may be asked, and stop.")
     ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="No progress; results and errors only.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
 ) -> None:
     """Draw from a finished run; what may be asked (a text, a length, ...) depends on the recipe: see --options.
@@ -63,9 +66,8 @@ def sample(
         return
     if opened.product.campaign is not None and (out is None or not names_a_file(out)):
         place = opened.folder / "samples" / f"{contender}-seed{seed}" if out is None else out
-        _campaign(
-            opened, place, num, as_json, {"seed": seed, "steps": steps, "contender": contender, **asked}
-        )
+        asked |= {"seed": seed, "steps": steps, "contender": contender, "quiet": quiet or as_json}
+        _campaign(opened, place, num, as_json, asked)
         return
     drawn = opened.sample(num, seed=seed, steps=steps, contender=contender, out=out, **asked)
     if as_json:
@@ -106,7 +108,7 @@ def _stream(run: Run, out: Path | None, as_json: bool, asked: dict[str, Any]) ->
 
 def _campaign(run: Run, folder: Path, num: int, as_json: bool, asked: dict[str, Any]) -> None:
     """Fill a folder, telling on standard error how far it is."""
-    done = run.campaign(num, folder, quiet=as_json, **asked)
+    done = run.campaign(num, folder, **asked)
     if as_json:
         facts = {"evaluations": done.evaluations, "seconds": done.seconds, "elapsed": done.elapsed}
         show_json(

@@ -249,7 +249,7 @@ class Run:
         """How a contender draws, in its own number of steps or in another.
 
         Raises:
-            FewstepError: no such contender, or one without steps.
+            FewstepError: no such contender, one without steps, or one that cannot take so many.
         """
         known = self.product.contenders
         if contender not in known:
@@ -268,7 +268,12 @@ class Run:
                 "a contender that draws in steps",
                 "leave --steps out",
             )
-        return fewer(steps)
+        try:
+            return fewer(steps)
+        except ValueError as error:
+            raise FewstepError(
+                f"{contender!r} cannot draw in {steps} steps: {error}", "", "correct --steps"
+            ) from error
 
     def _written(self, drawn: Drawn, folder: Path) -> tuple[Path, ...]:
         with writing(folder):

@@ -180,5 +180,7 @@ def test_the_command_names_the_tables_and_the_pace(run: Run, tmp_path: Path, mon
     assert "6 samples in" in told.stdout
     assert "a second" in told.stdout
     assert "4 of 6 passed (67%); the most common reasons against the others: late 2" in told.stdout
-    again = CliRunner().invoke(application(), words)
+    assert "samples: " in told.stderr
+    again = CliRunner().invoke(application(), [*words, "--quiet"])
+    assert not again.stderr
     assert "6 were there: 0 network calls" in again.stdout

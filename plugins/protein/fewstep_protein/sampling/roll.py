@@ -60,14 +60,18 @@ def roll_sampler(role: str = "student", finest: float = 0.01, steps: int | None 
         role: shelf name of a ``FewStep``.
         finest: as in :func:`roll_times`.
         steps: network calls; None = its own.
+
+    Raises:
+        ValueError: the grid has no such student.
     """
     own = student_sampler(role)
     if steps is None:
         return replace(own, with_steps=lambda count: roll_sampler(role, finest, count))
+    times = roll_times(steps, finest)
 
     def draw(roles: Roles, batch: Batch, step: Step) -> Iterator[State]:
         student = copy.copy(roles[role])
-        student.times = roll_times(steps, finest)
+        student.times = times
         yield from own.fn({**roles, role: student}, batch, step)
 
     return Sampler(draw, (role,), lambda count: roll_sampler(role, finest, count))
