@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from fewstep.config.layers import leaves
 from fewstep.errors import FewstepError
-from fewstep.protocol import Drawn, Key, Metric, Panel, tensors
+from fewstep.protocol import Drawn, Key, Metric, Panel, tensors, tree_map
 from fewstep.runs import story
 from fewstep.runs.evaluation import Evaluation, Row, evaluate
 from fewstep.runs.folder import RunFolder, writing
@@ -188,13 +188,15 @@ def render(comparison: Comparison) -> str:
 
 
 def _panels(runs: Sequence[Compared]) -> Iterator[tuple[str, Markup | str]]:
-    """Each section that any run's product has, drawn once with the samples of all runs that have it."""
-    known: dict[str, tuple[Panel, dict[str, Drawn]]] = {}
+    """Each section that any run's product has, drawn once with the samples of all runs that have it, if states are alike."""
+    known: dict[tuple[str, str], tuple[Panel, dict[str, Drawn]]] = {}
     for one in runs:
+        made = next(iter(one.evaluation.drawn.values())).x
+        kind = str(tree_map(lambda leaf: leaf.dtype, made))
         for panel in one.run.product.panels:
-            known.setdefault(panel.title, (panel, {}))[1].update(one.drawn)
-    for title, (panel, drawn) in known.items():
-        yield title, shown_panel(panel, drawn)
+            known.setdefault((panel.title, kind), (panel, {}))[1].update(one.drawn)
+    for panel, drawn in known.values():
+        yield panel.title, shown_panel(panel, drawn)
 
 
 def _plain(settings: Mapping[str, Any], name: str) -> str:

@@ -102,6 +102,24 @@ def test_a_panel_that_fails_costs_nothing_else(compared: Comparison) -> None:
     assert "points of B student" in page
 
 
+def test_states_of_another_kind_have_a_section_of_their_own(compared: Comparison) -> None:
+    told: list[list[str]] = []
+
+    def noted(drawn: Mapping[str, Drawn]) -> str:
+        told.append(sorted(drawn))
+        return ""
+
+    panel = Panel("Points", noted)
+    runs = []
+    for one in compared.runs:
+        plan = replace(one.run.plan, product=replace(one.run.product, panels=[panel]))
+        found = {n: replace(d, x={one.letter: d.x}) for n, d in one.evaluation.drawn.items()}
+        evaluation = replace(one.evaluation, drawn=found)
+        runs.append(replace(one, run=Run(one.run.files, one.run.setup, plan), evaluation=evaluation))
+    render(Comparison(tuple(runs)))
+    assert told == [["A student", "A teacher"], ["B student", "B teacher"]]
+
+
 def test_what_has_nothing_in_common_is_refused_before_it_is_opened(tmp_path: Path) -> None:
     folders = []
     for name in ("ring/points", "square/points"):
