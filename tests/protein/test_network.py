@@ -179,7 +179,7 @@ def test_a_crowd_is_counted_and_points_to_who_is_near_in_space_alone() -> None:
 def test_the_network_runs_elsewhere_with_chains_of_any_number_and_length(tmp_path: Path) -> None:
     pytest.importorskip("onnxscript")
     pytest.importorskip("onnxruntime")
-    module = Told(ChainNet(8, 1, 1, 2))
+    module = Told(ChainNet(8, 1, 1, 2, contacts=True))
     for parameter in module.parameters():
         parameter.data += 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(4))
 

@@ -76,8 +76,11 @@ def sample(
         return
     for file in drawn.files:
         typer.echo(str(file))
-    calls = f"{drawn.evaluations} network call{'' if drawn.evaluations == 1 else 's'}"
-    typer.echo(f"{num} sample{'' if num == 1 else 's'}, {calls}, {drawn.seconds:.3g} s")
+    typer.echo(f"{_many(num, 'sample')}, {_many(drawn.evaluations, 'network call')}, {drawn.seconds:.3g} s")
+
+
+def _many(count: int, thing: str) -> str:
+    return f"{count} {thing}{'' if count == 1 else 's'}"
 
 
 def _stream(run: Run, out: Path | None, as_json: bool, asked: dict[str, Any]) -> None:
@@ -127,7 +130,7 @@ def _campaign(run: Run, folder: Path, num: int, as_json: bool, asked: dict[str, 
     kept = f", {num - done.fresh} were there" if done.fresh < num else ""
     pace = f", {done.fresh / done.elapsed:.3g} a second" if done.fresh else ""
     typer.echo(
-        f"{num} sample{'' if num == 1 else 's'} in {done.folder}{kept}: {done.evaluations} network calls, "
+        f"{_many(num, 'sample')} in {done.folder}{kept}: {_many(done.evaluations, 'network call')}, "
         f"{done.seconds:.3g} s of {done.elapsed:.3g} s{pace}"
     )
     if done.passed is not None:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 HIDDEN = ".campaign"
 """Folder inside a campaign's that holds what was asked and one file of records for each portion."""
+MOST = 1_000_000
+"""Samples of one campaign: a folder with more files than these is of no use to anybody."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,12 @@ def run_campaign(run: Run, campaign: Campaign, asked: Asked, folder: Path, watch
     Raises:
         FewstepError: the folder belongs to another campaign or process, or cannot be written.
     """
+    if asked.num > MOST:
+        raise FewstepError(
+            f"{asked.num} samples in one folder",
+            f"at most {MOST}",
+            "draw in parts, each with a --seed and an --out",
+        )
     state = RunFolder(folder / HIDDEN)
     with writing(state.path):
         state.path.mkdir(parents=True, exist_ok=True)
@@ -95,9 +103,9 @@ def run_campaign(run: Run, campaign: Campaign, asked: Asked, folder: Path, watch
 
 def _filled(run: Run, campaign: Campaign, asked: Asked, state: RunFolder, watch: Watch) -> Campaigned:
     begun, folder, portions = time.monotonic(), state.path.parent, _portions(campaign, asked)
-    _begin(state, {**_about(run, asked), "num": asked.num}, portions)
-    missing = [portion for portion in portions if not (state.path / portion.name).is_file()]
+    _begin(state, {**_about(run, asked), "num": asked.num})
     size = {portion: min(portion.count, asked.num - portion.first) for portion in portions}
+    missing = [portion for portion in portions if not _whole(state.path / portion.name, size[portion])]
     there = asked.num - sum(size[portion] for portion in missing)
     fresh, good, evaluations, seconds = 0, 0, 0, 0.0
     watch.stage_started("samples", asked.num, there)
@@ -141,16 +149,37 @@ def _portions(campaign: Campaign, asked: Asked) -> list[Portion]:
     return found
 
 
-def _begin(state: RunFolder, told: Mapping[str, Any], portions: Sequence[Portion]) -> None:
-    """Note what is asked in the hidden folder, new or of the same campaign, which may have been smaller."""
-    if (state.path / "asked.json").is_file():
-        before = state.read_json("asked.json")
+def _whole(file: Path, size: int) -> bool:
+    """Whether a portion is done: one that is damaged, or that a smaller number cut, is drawn again."""
+    records = _read(file)
+    return (
+        isinstance(records, list) and len(records) == size and all(isinstance(one, dict) for one in records)
+    )
+
+
+def _read(file: Path) -> Any:
+    """What a file of the hidden folder holds; None where it is missing or damaged."""
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _begin(state: RunFolder, told: Mapping[str, Any]) -> None:
+    """Note what is asked in the hidden folder, new or of the same campaign, which may have been smaller.
+
+    Raises:
+        FewstepError: the folder holds another campaign, or one that cannot tell what it is.
+    """
+    before = _read(state.path / "asked.json")
+    if isinstance(before, dict) and "num" in before:
         _check_same(before, told, state.path.parent)
-        # A portion that the smaller number cut is drawn again; it goes first, so that a kill in between is harmless.
-        for portion in portions:
-            if portion.first < before["num"] < min(portion.first + portion.count, told["num"]):
-                with writing(state.path):
-                    (state.path / portion.name).unlink(missing_ok=True)
+    elif any(state.path.glob("*.json")):
+        raise FewstepError(
+            f"{state.path} holds a campaign whose question is missing or damaged",
+            "asked.json as it was written",
+            "give another --out, or delete that hidden folder to draw anew",
+        )
     state.write_json("asked.json", told)
 
 
@@ -193,6 +222,9 @@ def _about(run: Run, asked: Asked) -> dict[str, Any]:
         "seed": asked.seed,
         "options": options.model_dump(mode="json") if hasattr(options, "model_dump") else {},
         "version": fewstep.__version__,
+        "device": run.setup.device.partition(":")[
+            0
+        ],  # rounds otherwise, and holds other numbers of samples at once
     }
 
 

@@ -96,6 +96,22 @@ def test_a_larger_number_adds_to_what_is_there_and_ends_as_if_it_had_been_asked_
     assert (grown.records, grown.fresh) == (whole.records, 10)
 
 
+@pytest.mark.parametrize("left", ["[]", '[{"number": 4}]', "[\n{", "{}"])
+def test_a_portion_whose_records_are_damaged_is_drawn_again(run: Run, tmp_path: Path, left: str) -> None:
+    run.campaign(10, tmp_path)
+    before = contents(tmp_path)
+    (tmp_path / HIDDEN / "portion-00001.json").write_text(left)
+    assert run.campaign(10, tmp_path).fresh == 4
+    assert contents(tmp_path) == before
+
+
+def test_a_campaign_that_cannot_tell_what_was_asked_is_refused(run: Run, tmp_path: Path) -> None:
+    run.campaign(4, tmp_path)
+    (tmp_path / HIDDEN / "asked.json").write_text("[]")
+    with pytest.raises(FewstepError, match="missing or damaged"):
+        run.campaign(4, tmp_path)
+
+
 def test_one_that_was_cut_short_while_it_grew_goes_on(run: Run, tmp_path: Path) -> None:
     def cut(
         options: Any, drawn: Drawn, folder: Path, numbers: Sequence[int], about: Mapping[str, Any]

@@ -39,6 +39,6 @@ def contacts(x: Tensor, gap: Tensor, real: Tensor, noise: Tensor) -> tuple[Tenso
     weight = weight * counts[..., None]
     pull = (weight / (far + 0.02)).permute(0, 3, 1, 2)
     toward = (pull @ x[:, None] - pull.sum(-1, keepdim=True) * x[:, None]).transpose(1, 2)
-    length = toward.square().sum(-1)
-    crowd = torch.cat([torch.tanh(weight.sum(2) / 2), length.add(1e-6).sqrt().tanh()], -1)
-    return crowd, toward / (length[..., None] + 0.25).sqrt()
+    square = toward.square().sum(-1)
+    crowd = torch.cat([torch.tanh(weight.sum(2) / 2), square.add(1e-6).sqrt().tanh()], -1)
+    return crowd, toward / (square[..., None] + 0.25).sqrt()
