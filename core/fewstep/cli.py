@@ -1,7 +1,7 @@
 """The ``fewstep`` program: finds the commands, and turns errors into a message and an exit code.
 
-Exit codes: 0 all is well; 1 what was asked about is not (a gate failed, a plugin is broken); 2 the request cannot be
-served as it was made; 130 stopped by Ctrl-C.
+Exit codes: 0 done; 1 what was asked about is not well (prove: a gate failed; plugins, check, doctor: something is broken);
+2 the request cannot be served as it was made; 130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations

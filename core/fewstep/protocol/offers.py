@@ -103,7 +103,8 @@ class Campaign:
             so those of a small campaign should be small.
         write: (options, drawn, folder, numbers, about) -> a record (JSON) for each sample. Files are written into
             ``folder``, from where they are moved beside the others; ``numbers`` are those of the samples in the
-            campaign, ``about`` where they are from: run, recipe, contender, calls, seed, options, version.
+            campaign, ``about`` where they are from: run, recipe, contender, calls, seed, options, version,
+            device.
         finish: (options, folder, records of all samples) -> tables and pages that sum the campaign up.
         parts: (batch of a portion, device) -> (rows, batch) of what is drawn at once; all of it by default. Every row
             lies in one part.
