@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from pydantic import ValidationError
+from safetensors.torch import save_file
 
 from fewstep.engine import AssemblyError, execute
 from fewstep.errors import FewstepError
@@ -107,10 +108,20 @@ def test_guided_teachers_renewed_fakes_and_single_steps_train(
     assert "student" in execute(plan, site)
 
 
-def test_a_given_teacher_has_no_early_self_to_be_guided_away_from() -> None:
-    config = BackboneConfig.model_validate({**TINY, "autoguidance": 0.5})
-    with pytest.raises(FewstepError, match="autoguidance needs an early checkpoint"):
-        recipe.guided(config, recipe.make_teacher(config), {})
+def test_a_given_run_brings_the_early_self_of_its_teacher_and_a_file_has_none(tmp_path: Path) -> None:
+    shelf = execute(*tiny(tmp_path), tmp_path / "run")
+    (tmp_path / "run" / "export").mkdir()
+    exported = tmp_path / "run" / "export" / "teacher.safetensors"
+    save_file(shelf["teacher"].state_dict(), exported)
+    guided = {"objective": {"kind": "sid", "guidance": 2.0}, "autoguidance": 1.0}
+    given = {"kind": "checkpoint", "path": str(tmp_path / "run")}
+    again = execute(*tiny(tmp_path, teacher=given, **guided))
+    for name in ("teacher", "early"):
+        torch.testing.assert_close(again[name].state_dict(), shelf[name].state_dict())
+    with pytest.raises(
+        FewstepError, match=r"autoguidance needs an early checkpoint.*teacher.safetensors has none"
+    ):
+        tiny(tmp_path, teacher={**given, "path": str(exported)}, **guided)
 
 
 @pytest.mark.parametrize(

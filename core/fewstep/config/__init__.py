@@ -8,7 +8,7 @@ from fewstep.config.load import Resolved, resolve
 from fewstep.config.model import RecipeConfig, Settings, TeacherConfig, setting
 
 if TYPE_CHECKING:
-    from fewstep.config.teacher import check_teacher, given_stage, load_teacher
+    from fewstep.config.teacher import check_teacher, given_stage, left_beside, load_teacher
 
 __all__ = [
     "RecipeConfig",
@@ -17,6 +17,7 @@ __all__ = [
     "TeacherConfig",
     "check_teacher",
     "given_stage",
+    "left_beside",
     "load_teacher",
     "resolve",
     "setting",
@@ -25,7 +26,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Teachers need torch, so they are imported when asked for."""
-    if name in ("check_teacher", "given_stage", "load_teacher"):
+    if name in ("check_teacher", "given_stage", "left_beside", "load_teacher"):
         from fewstep.config import teacher
 
         return getattr(teacher, name)

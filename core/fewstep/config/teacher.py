@@ -41,18 +41,28 @@ def load_teacher(config: TeacherConfig, make: Callable[[], nn.Module]) -> nn.Mod
 
 @dataclass(frozen=True)
 class Given:
-    """A task that puts a ready teacher on the shelf, where later stages and samplers find it like a trained one."""
+    """A task that puts ready modules on the shelf, where later stages and samplers find them like trained ones."""
 
-    teacher: nn.Module
+    modules: Mapping[str, nn.Module]
 
     def run(self, shelf: Shelf, key: Key) -> Shelf:
-        """The teacher, frozen."""
-        return {"teacher": _frozen(self.teacher)}
+        """The modules, frozen."""
+        return {name: _frozen(module) for name, module in self.modules.items()}
 
 
-def given_stage(teacher: nn.Module) -> Stage:
-    """The stage "teacher" of a plan whose teacher is ready: exact, or loaded."""
-    return Stage("teacher", lambda _: Given(teacher))
+def given_stage(teacher: nn.Module, **beside: nn.Module) -> Stage:
+    """The stage "teacher" of a plan whose teacher is ready, exact or loaded, as is what else such a stage leaves."""
+    return Stage("teacher", lambda _: Given({"teacher": teacher, **beside}))
+
+
+def left_beside(config: TeacherConfig, role: str, make: Callable[[], nn.Module]) -> nn.Module | None:
+    """Another role that the stage "teacher" of a given run left, frozen; None where that is no run, or left no such.
+
+    Raises:
+        FewstepError: what it left is damaged, or fits another network.
+    """
+    file = Path(str(config.path)) / "stages" / "teacher" / f"{role}.safetensors"
+    return _frozen(_filled(make(), file)) if config.kind == "checkpoint" and file.is_file() else None
 
 
 def check_teacher(config: TeacherConfig) -> None:

@@ -10,7 +10,15 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from fewstep.config import RecipeConfig, TeacherConfig, check_teacher, given_stage, load_teacher, resolve
+from fewstep.config import (
+    RecipeConfig,
+    TeacherConfig,
+    check_teacher,
+    given_stage,
+    left_beside,
+    load_teacher,
+    resolve,
+)
 from fewstep.engine import execute
 from fewstep.errors import FewstepError
 from fewstep.processes import ddpm
@@ -68,6 +76,19 @@ def test_a_run_folder_gives_its_exported_teacher(tmp_path: Path) -> None:
     (tmp_path / "export").mkdir()
     save_file(make().state_dict(), tmp_path / "export" / "teacher.safetensors")
     assert load_teacher(TeacherConfig(kind="checkpoint", path=str(tmp_path)), make) is not None
+
+
+def test_what_else_the_stage_of_a_given_run_left_is_loaded_where_it_is(tmp_path: Path) -> None:
+    given, left = TeacherConfig(kind="checkpoint", path=str(tmp_path)), tmp_path / "stages" / "teacher"
+    left.mkdir(parents=True)
+    save_file(weights := make().state_dict(), left / "weaker.safetensors")
+    weaker = left_beside(given, "weaker", make)
+    assert weaker is not None
+    assert all(torch.equal(weights[name], value) for name, value in weaker.state_dict().items())
+    assert not any(parameter.requires_grad for parameter in weaker.parameters())
+    assert left_beside(given, "stronger", make) is None
+    with pytest.raises(FewstepError, match="belong to another network"):
+        left_beside(given, "weaker", make_other)
 
 
 def test_an_absent_checkpoint_is_refused(tmp_path: Path) -> None:

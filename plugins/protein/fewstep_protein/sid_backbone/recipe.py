@@ -18,7 +18,6 @@ from torch import nn
 from fewstep.config import given_stage
 from fewstep.config.objectives import Round, student_stages
 from fewstep.engine import assemble
-from fewstep.errors import FewstepError
 from fewstep.objectives import Denoising
 from fewstep.objectives.weights import edm
 from fewstep.processes import Gaussian, LogitNormal, flow
@@ -69,7 +68,7 @@ from fewstep_protein.structures import files
 from fewstep_protein.structures.geometry import chain_size
 from fewstep_protein.structures.segments import split, vocabulary
 from fewstep_protein.structures.sources import Lengths, Windows
-from fewstep_protein.teachers.loading import given_teacher
+from fewstep_protein.teachers.loading import given_early, given_teacher
 from fewstep_protein.teachers.proteina import read_folds
 from fewstep_protein.teachers.training import taught, turned
 
@@ -92,7 +91,9 @@ def build(config: BackboneConfig, site: Site) -> Plan:
         left = {"teacher_ema": "teacher", "early": "early"}
         teach = Stage("teacher", partial(_teach, config), config.teacher_updates, left)
     else:
-        teach = given_stage(given)
+        make = partial(make_teacher, config)
+        early = {"early": given_early(config.teacher, make)} if config.autoguidance else {}
+        teach = given_stage(given, **early)
     distill = student_stages(
         config.objective,
         make_process(config),
@@ -123,17 +124,7 @@ def label_counts(config: BackboneConfig) -> tuple[int, ...]:
 
 
 def guided(config: BackboneConfig, teacher: Denoiser, shelf: Shelf) -> Denoiser:
-    """The teacher as a student asks it: a guidance scale moves it away from an early or an unlabelled self.
-
-    Raises:
-        FewstepError: an early checkpoint is asked for, and this teacher has none.
-    """
-    if config.autoguidance > 0 and "early" not in shelf:
-        raise FewstepError(
-            "autoguidance needs an early checkpoint of the teacher, and a given teacher has none",
-            "a teacher that this run trains",
-            "-s teacher=train, or -s autoguidance=0 to be guided away from the teacher without labels",
-        )
+    """The teacher as a student asks it: a guidance scale moves it away from an early or an unlabelled self."""
     return Guided(teacher, 1.0, unlabelled, weak=shelf.get("early"), share=config.autoguidance)
 
 

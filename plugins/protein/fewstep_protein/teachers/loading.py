@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from fewstep.config import TeacherConfig, load_teacher
+from fewstep.config import TeacherConfig, left_beside, load_teacher
 from fewstep.config.teacher import attribute, read_weights
 from fewstep.errors import FewstepError
 from fewstep.processes import Gaussian
@@ -77,6 +77,27 @@ def given_teacher(
             "return the bare network, or leave teacher_output out for a whole Denoiser",
         )
     return _proven(lambda said: borrowed(inner, said, process), Convention(output, unit), known)
+
+
+def given_early(source: TeacherConfig, make: Callable[[], nn.Module]) -> nn.Module:
+    """The early checkpoint that a given run left beside its teacher, frozen.
+
+    Args:
+        source: where the teacher comes from.
+        make: the recipe's own teacher with fresh weights.
+
+    Raises:
+        FewstepError: it is no run that trained its teacher, or its networks are others.
+    """
+    early = left_beside(source, "early", make)
+    if early is None:
+        raise FewstepError(
+            f"autoguidance needs an early checkpoint of the teacher, and {source.path or source.target} has none",
+            "the folder of a run of this recipe that trained its teacher, and so left one in stages/teacher",
+            "-s teacher.path=FOLDER of such a run, -s teacher=train to train one, or -s autoguidance=0 to be guided away "
+            "from the teacher without labels",
+        )
+    return early
 
 
 def _drawn(real: Callable[[], Batch]) -> Batch:
