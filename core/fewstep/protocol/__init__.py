@@ -5,7 +5,6 @@ from fewstep.protocol.geometry import Categorical, Centered, Euclidean, Geometry
 from fewstep.protocol.key import Key
 from fewstep.protocol.objective import (
     Cautious,
-    Choose,
     Loss,
     Mix,
     Objective,
@@ -41,7 +40,6 @@ from fewstep.protocol.tree import Tree, detach, rows, spread, tensors, to, tree_
 from fewstep.protocol.values import (
     Batch,
     Cond,
-    Constant,
     Estimate,
     Linear,
     Ramp,
@@ -60,9 +58,7 @@ __all__ = [
     "Categorical",
     "Cautious",
     "Centered",
-    "Choose",
     "Cond",
-    "Constant",
     "Denoiser",
     "Drawn",
     "Estimate",

@@ -156,17 +156,6 @@ Ramp: TypeAlias = Callable[[Step], float]
 
 
 @dataclass(frozen=True)
-class Constant:
-    """A ramp that never moves."""
-
-    value: float
-
-    def __call__(self, step: Step) -> float:
-        """The value."""
-        return self.value
-
-
-@dataclass(frozen=True)
 class Linear:
     """From ``start`` to ``end`` over the fraction ``until`` of the run, then flat."""
 

@@ -28,7 +28,7 @@ from fewstep.objectives import SiD, dmd, fresh, sds
 from fewstep.objectives.weights import edm as edm_weight
 from fewstep.objectives.weights import score
 from fewstep.processes import flow
-from fewstep.protocol import Constant, Sample
+from fewstep.protocol import Sample
 
 V_P = 0.64 * STD**2 + 0.36
 V_Q = 0.64 * GAIN**2 + 0.36
@@ -81,7 +81,7 @@ def test_score_identity_has_the_closed_form_gradient(alpha: float, quoted: tuple
 
 def test_the_value_of_the_score_identity_is_no_measure_of_convergence() -> None:
     batch, key = four_points()
-    objective = SiD(At(ANGLE), alpha=Constant(1.2), normalize=False, weight=fisher_weight)
+    objective = SiD(At(ANGLE), alpha=1.2, normalize=False, weight=fisher_weight)
     assert float(student_loss(objective, duel(), batch, key).total.detach()) == pytest.approx(
         -0.498506, abs=1e-6
     )

@@ -23,7 +23,6 @@ from fewstep.protocol import (
     Average,
     Batch,
     Cond,
-    Constant,
     Denoiser,
     Group,
     Key,
@@ -146,7 +145,7 @@ def consistency(seed: int) -> tuple[float, float]:
     """Energy distance of a one-step consistency student of four modes; control: the teacher in one call."""
     objective = Consistency(pairs=GridPairs(18))
     make = {"teacher": lambda: RING, "student": lambda: plane_student(20.0)}
-    average = {"target": Average("student", Constant(0.95), when="before")}
+    average = {"target": Average("student", 0.95, when="before")}
     shelf = train(objective, make, Drawn(256, on_ring), 1200, seed, {"student": 2e-3}, average)
     return plane_distance(shelf, seed)
 
