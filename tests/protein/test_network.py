@@ -20,12 +20,12 @@ from fewstep_protein.networks.contacts import NEAR, contacts
 from fewstep_protein.networks.prior import modes
 
 
-@pytest.fixture(params=[False, True], ids=["along the chain", "in contact"])
-def net(request: pytest.FixtureRequest) -> ChainNet:
+@pytest.fixture
+def net() -> ChainNet:
     """A network whose zero-initialized heads are perturbed, in float64."""
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        made = ChainNet(16, 2, 1, 2, reads_index=True, contacts=request.param).double()
+        made = ChainNet(16, 2, 1, 2, reads_index=True).double()
         for parameter in made.parameters():
             parameter.data += 0.1 * torch.randn_like(parameter)
     return made
@@ -33,8 +33,7 @@ def net(request: pytest.FixtureRequest) -> ChainNet:
 
 def like(net: ChainNet, *, labels: tuple[int, ...] = (), lands: bool = False) -> ChainNet:
     """A fresh network of the same shape that is told more."""
-    contacts = net.rounds[0].contacts > 0
-    return ChainNet(16, 2, 1, 2, reads_index=True, labels=labels, lands=lands, contacts=contacts).double()
+    return ChainNet(16, 2, 1, 2, reads_index=True, labels=labels, lands=lands).double()
 
 
 def chains(rows: int = 2, count: int = 14) -> Tensor:
@@ -179,7 +178,7 @@ def test_a_crowd_is_counted_and_points_to_who_is_near_in_space_alone() -> None:
 def test_the_network_runs_elsewhere_with_chains_of_any_number_and_length(tmp_path: Path) -> None:
     pytest.importorskip("onnxscript")
     pytest.importorskip("onnxruntime")
-    module = Told(ChainNet(8, 1, 1, 2, contacts=True))
+    module = Told(ChainNet(8, 1, 1, 2))
     for parameter in module.parameters():
         parameter.data += 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(4))
 

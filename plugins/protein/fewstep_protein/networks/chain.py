@@ -61,7 +61,6 @@ class ChainNet(nn.Module):
         reads_index: whether the step index is read; teachers and students do not need it.
         lands: whether it is told the time where a flow map lands.
         labels: number of classes at each level of ``cond.data["cath"]`` (B, levels) int64, where 0 means not told.
-        contacts: whether residues near in space are read and moved along, for chains that must not run through themselves.
     """
 
     def __init__(
@@ -75,7 +74,6 @@ class ChainNet(nn.Module):
         reads_index: bool = False,
         lands: bool = False,
         labels: tuple[int, ...] = (),
-        contacts: bool = False,
     ) -> None:
         """Build the rounds."""
         super().__init__()
@@ -88,7 +86,7 @@ class ChainNet(nn.Module):
         self.labels = nn.ModuleList(
             _silent(nn.Embedding(count + 1, width, padding_idx=0)) for count in labels
         )
-        self.rounds = nn.ModuleList(Round(width, layers, heads, contacts) for _ in range(rounds))
+        self.rounds = nn.ModuleList(Round(width, layers, heads) for _ in range(rounds))
         self.destination = _clock(width) if lands else None
         if self.destination is not None:
             _silent(self.destination[-1])
@@ -137,18 +135,17 @@ class ChainNet(nn.Module):
 class Round(nn.Module):
     """Read invariants of the coordinates, mix along the chain, say where to move."""
 
-    def __init__(self, width: int, layers: int, heads: int, contacts: bool) -> None:
+    def __init__(self, width: int, layers: int, heads: int) -> None:
         """Zero-initialized where it moves anything."""
         super().__init__()
         self.heads = heads
-        self.contacts = COUNT if contacts else 0
-        self.read = nn.Linear(2 * _read_count() + 2 * self.contacts, width)
+        self.read = nn.Linear(2 * _read_count() + 2 * COUNT, width)
         self.radial = nn.Linear(len(GAPS), heads * (layers + 1))
         self.along = nn.Embedding(2 * FAR + 1, heads * (layers + 1))
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
         self.pool = nn.Linear(width, 2 * width)
-        self.steer = _silent(nn.Linear(width, 2 * REACH + len(CROSSES) + heads + self.contacts))
+        self.steer = _silent(nn.Linear(width, 2 * REACH + len(CROSSES) + heads + COUNT))
 
     def forward(
         self, x: Tensor, start: Tensor, hidden: Tensor, context: Tensor, real: Tensor, noise: Tensor
@@ -165,7 +162,7 @@ class Round(nn.Module):
         """
         seen, toward = read(x, real, noise)
         gap = (x[:, :, None] - x[:, None]).square().sum(-1).add(1e-6).sqrt()
-        crowd, away = contacts(x, gap, real, noise) if self.contacts else (seen[..., :0], toward[:, :, :0])
+        crowd, away = contacts(x, gap, real, noise)
         hidden = hidden + self.read(torch.cat([seen, start, crowd], -1))
         biases = self._pair_biases(gap, real)
         for block, bias in zip(self.blocks, biases[:-1], strict=True):

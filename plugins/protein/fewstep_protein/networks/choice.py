@@ -24,11 +24,6 @@ class NetworkConfig(Settings):
     rounds: int = setting(2, "times the coordinates are read and moved (equivariant)", ge=1, le=12)
     layers: int = setting(2, "transformer layers per round (equivariant)", ge=1, le=24)
     heads: int = setting(4, "attention heads (equivariant)", ge=1, le=32)
-    contacts: bool = setting(
-        False,
-        "also read, and move along, residues that are near in space: long chains then do not run through themselves "
-        "(equivariant)",
-    )
     size: Literal["small", "medium", "large"] = setting(
         "small", "small: 1 million parameters; medium: 10; large: 60, as published (pair)"
     )
@@ -47,10 +42,6 @@ class NetworkConfig(Settings):
     def _one_kind_only(self) -> Self:
         if self.kind == "equivariant" and (self.distogram or self.self_conditioning):
             raise ValueError("distogram and self_conditioning need network.kind 'pair'")
-        if self.kind == "pair" and self.contacts:
-            raise ValueError(
-                "contacts need network.kind 'equivariant': a pair network reads all distances anyway"
-            )
         return self
 
 
@@ -96,7 +87,6 @@ def network(
         reads_index=reads_index,
         lands=lands,
         labels=labels,
-        contacts=config.contacts,
     )
 
 

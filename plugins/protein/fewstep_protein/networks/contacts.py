@@ -36,9 +36,9 @@ def contacts(x: Tensor, gap: Tensor, real: Tensor, noise: Tensor) -> tuple[Tenso
     far = gap[..., None]
     touching = [torch.sigmoid((TOUCH - far) / (wide * noise[..., None] + 0.01)) for wide in SOFT]
     weight = torch.cat([bumps(gap, NEAR), torch.cat(touching, -1) * (-((far / 0.6) ** 2)).exp()], -1)
-    weight = weight * counts[..., None]
-    pull = (weight / (far + 0.02)).permute(0, 3, 1, 2)
-    toward = (pull @ x[:, None] - pull.sum(-1, keepdim=True) * x[:, None]).transpose(1, 2)
-    square = toward.square().sum(-1)
-    crowd = torch.cat([torch.tanh(weight.sum(2) / 2), square.add(1e-6).sqrt().tanh()], -1)
-    return crowd, toward / (square[..., None] + 0.25).sqrt()
+    # One product of matrices sums both the ways to all others and, by the ones beside them, how many there are.
+    ways = torch.cat([(x[:, None] - x[:, :, None]) / (far + 0.02), torch.ones_like(far)], -1)
+    toward, number = ((weight * counts[..., None]).mT @ ways).split([3, 1], -1)
+    square = toward.square().sum(-1, keepdim=True)
+    crowd = torch.cat([torch.tanh(number / 2), square.add(1e-6).sqrt().tanh()], -1).transpose(2, 3).flatten(2)
+    return crowd, toward / (square + 0.25).sqrt()

@@ -60,7 +60,6 @@ RECIPE = RecipeSpec(
         "long": {
             "shortest": 48,
             "longest": 128,
-            "network.contacts": True,
             "teacher_updates": 3200,
             "teacher_batch": 8,
             "teacher_steps": 200,
