@@ -105,7 +105,7 @@ def test_what_is_not_used_is_counted_with_its_reason(folder: Path, real: list[St
     table = {what: count for what, count, _ in account.table()}
     assert table["cannot be read"] == 1
     assert table["shares more than 40% of its 5-mers with a longer segment"] == 1
-    rows = list(csv.DictReader((folder.parent / "refused.csv").read_text().splitlines()))
+    rows = list(csv.DictReader((folder.parent / "mine.refused.csv").read_text().splitlines()))
     assert {(row["file"], row["outcome"]) for row in rows} == {
         ("mine/broken.cif", "refused"),
         ("mine/1aaz.pdb", "not used"),
@@ -122,12 +122,18 @@ def test_nothing_that_can_be_used_is_an_error_that_says_why(tmp_path: Path) -> N
 
 @pytest.mark.parametrize(
     ("out", "told"),
-    [("file/out.npz", "cannot write"), ("", "Is a directory"), ("/proc/1/out.npz", "cannot write")],
+    [
+        ("file/out.npz", "cannot write"),
+        ("folder.npz", "Is a directory"),
+        ("/proc/1/out.npz", "cannot write"),
+        ("mine.csv", "a file .npz"),
+    ],
 )
 def test_a_place_that_cannot_be_written_is_told_before_anything_is_read(
     tmp_path: Path, out: str, told: str
 ) -> None:
     (tmp_path / "file").write_text("")
+    (tmp_path / "folder.npz").mkdir()
     with pytest.raises(FewstepError, match=told):
         harvest(Asked([str(tmp_path / "nowhere")]), tmp_path / out)  # a place that would be told otherwise
 
@@ -170,7 +176,8 @@ def test_archives_are_read_without_installing_and_cannot_write_elsewhere(
     with zipfile.ZipFile(tmp_path / "other.whl", "w") as zipped:
         zipped.write(folder / "1aac.pdb", "other/1aac.pdb")
         zipped.writestr("other/code.py", "raise SystemExit")
-    found = origins(map(str, (tmp_path / "some-1.0.tar.gz", tmp_path / "other.whl")), tmp_path / "work")
+    places = map(str, (tmp_path / "some-1.0.tar.gz", tmp_path / "other.whl"))
+    found = origins(places, tmp_path / "work").files
     assert [(o.package, o.file) for o in found] == [
         ("some-1.0", "outside.pdb"),
         ("some-1.0", "some-1.0/tests/1aaa.pdb"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,6 +36,8 @@ below it are not aligned. Of 2,500 random pairs of 50 to 128 residues, all 38 of
 COARSE = 0.25
 """TM-score of every second CA below which a pair is not aligned in full. Of the same 38 pairs, 37 scored above 0.274 and
 one 0.248, while four of five of all pairs fell below."""
+RULE = f"over the shorter chain {SAME_FOLD} {CONTENT} {COARSE}"
+"""By which folds are compared: what was found by another rule is not remembered."""
 
 
 def words(sequence: str) -> frozenset[str]:
@@ -128,9 +131,19 @@ class Comparing:
     workers: int = 1
     watch: Watch | None = None
 
+    @cached_property
+    def marks(self) -> dict[str, str]:
+        """Names with a hash of their coordinates: a file of the same name may hold another structure now."""
+        return {
+            name: f"{name} {sha256(fold.trace.tobytes()).hexdigest()}" for name, fold in self.folds.items()
+        }
+
     def first_neighbors(self, stage: str, asked: Mapping[str, Sequence[str]]) -> dict[str, str | None]:
         """For each asked name, the first of its listed names that has its fold, or None."""
-        tasks = {f"{name} {_digest(others)}": (name, list(others)) for name, others in asked.items()}
+        tasks = {
+            f"{name} {_digest(self.marks[each] for each in (name, *others))}": (name, list(others))
+            for name, others in asked.items()
+        }
         shared = (_share, (dict(self.folds),))
         ledger = self.folder / f"{stage}.jsonl"
         found = remembered(tasks, _first_neighbor, ledger, self.workers, self.watch, shared)
@@ -151,8 +164,9 @@ def _first_neighbor(name: str, others: Sequence[str]) -> str | None:
     return next((other for other in others if same_fold(_FOLDS[name], _FOLDS[other])), None)
 
 
-def _digest(names: Sequence[str]) -> str:
-    return sha256(" ".join(names).encode()).hexdigest()[:16]
+def _digest(marks: Iterable[str]) -> str:
+    """Everything that a comparison depends on: the chains, their order and the rule."""
+    return sha256(f"{RULE} {' '.join(marks)}".encode()).hexdigest()[:16]
 
 
 def shuffled(names: Iterable[str]) -> list[str]:

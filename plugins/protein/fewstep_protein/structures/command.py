@@ -86,7 +86,7 @@ def summary(structures: Sequence[Structure], account: Account) -> dict[str, Any]
         "files_read_now": account.fresh,
         "reading_seconds": round(account.seconds, 3),
         "segments_read": account.read,
-        "entries": len({s.name.split("_")[0] for s in structures}),
+        "entries": len({s.name.rsplit("_", 2)[0] for s in structures}),
         **{
             side: {
                 "segments": len(found),
@@ -102,6 +102,7 @@ def summary(structures: Sequence[Structure], account: Account) -> dict[str, Any]
 
 def _print(structures: Sequence[Structure], account: Account, out: Path, as_json: bool) -> None:
     from fewstep.commands._output import show_json, show_table
+    from fewstep_protein.structures.harvest import refusals_of
 
     facts = summary(structures, account)
     findings = account.table()
@@ -124,4 +125,4 @@ def _print(structures: Sequence[Structure], account: Account, out: Path, as_json
         typer.echo(
             f"{account.fresh} files read in {account.seconds:.3g} s, {account.fresh / account.seconds:.3g} a second"
         )
-    typer.echo(f"{out}  (rows: {out.with_suffix('.csv')}; what was left out: {out.with_name('refused.csv')})")
+    typer.echo(f"{out}  (rows: {out.with_suffix('.csv')}; what was left out: {refusals_of(out)})")

@@ -11,14 +11,14 @@ import time
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fewstep.errors import FewstepError
-from fewstep.runs.folder import check_place, writing
+from fewstep.runs.folder import check_place, claimed, writing
 from fewstep_protein.structures.clusters import (
     REDUNDANT,
     Comparing,
@@ -30,9 +30,9 @@ from fewstep_protein.structures.clusters import (
     without_repeats,
 )
 from fewstep_protein.structures.ledger import read_ledger, remembered
-from fewstep_protein.structures.origins import Origin, origins
+from fewstep_protein.structures.origins import LEFT, Origin, origins
 from fewstep_protein.structures.promod import is_database, read_database
-from fewstep_protein.structures.reading import REFUSALS, SHORTEST, Reading, read_file
+from fewstep_protein.structures.reading import REFUSALS, RULES, SHORTEST, Reading, read_file
 
 if TYPE_CHECKING:
     from fewstep.engine import Watch
@@ -165,15 +165,24 @@ def harvest(asked: Asked, out: Path, watch: Watch | None = None) -> tuple[list[S
     own reading and comparing only.
 
     Raises:
-        FewstepError: ``out`` cannot be written, nothing to read, nothing that can be used, or everything on one side.
+        FewstepError: ``out`` is no .npz or cannot be written, another process writes it, nothing to read, or nothing
+            that can be used.
     """
-    from fewstep_protein.structures.segments import save
-
+    if out.suffix != ".npz":
+        raise FewstepError(f"--out {out}", "a file .npz; tables are written beside it", f"--out {out}.npz")
     work = out.with_name(out.name + ".work")
     for file in (out, work / "files.jsonl"):
         check_place(file)
-    account = Account()
-    records = read_all(origins(asked.places, work / "unpacked"), asked, work, account, watch)
+    with claimed(work):
+        return _harvest(asked, out, work, watch)
+
+
+def _harvest(asked: Asked, out: Path, work: Path, watch: Watch | None) -> tuple[list[Structure], Account]:
+    from fewstep_protein.structures.segments import save
+
+    found = origins(asked.places, work / "unpacked")
+    account = Account(rows=found.left)
+    records = read_all(found.files, asked, work, account, watch)
     chosen = choose(records, asked, account)
     if not chosen:
         raise FewstepError(
@@ -186,8 +195,13 @@ def harvest(asked: Asked, out: Path, watch: Watch | None = None) -> tuple[list[S
     with writing(out):
         save(out, structures)
         write_provenance(out.with_suffix(".csv"), kept)
-        write_refusals(out.with_name("refused.csv"), account)
+        write_refusals(refusals_of(out), account)
     return structures, account
+
+
+def refusals_of(out: Path) -> Path:
+    """The table of what a harvest left out."""
+    return out.with_suffix(".refused.csv")
 
 
 def read_all(
@@ -197,7 +211,7 @@ def read_all(
     account.files = len(files)
     single = [origin for origin in files if not is_database(origin.path)]
     tasks = {
-        f"{origin.key} {asked.shortest} {asked.named_only}": (
+        f"{origin.key} {asked.shortest} {asked.named_only} {RULES}": (
             str(origin.path),
             asked.shortest,
             asked.named_only,
@@ -221,7 +235,20 @@ def read_all(
         account.rows += [(where, f.chain, f.what, f.count, f.detail) for f in reading.findings]
         records += _records(origin, reading)
     account.read = len(records)
-    return records
+    return named_apart(records)
+
+
+def named_apart(records: Iterable[Record]) -> list[Record]:
+    """The same records, where a name stands for one sequence: others of that name are of entry~2, entry~3, ...
+
+    Predictions are often all called ranked_0.pdb, each in a folder of its own.
+    """
+    known: dict[str, dict[str, int]] = defaultdict(dict)
+    found = []
+    for record in records:
+        number = known[record.name].setdefault(record.sequence, 1 + len(known[record.name]))
+        found.append(record if number == 1 else replace(record, entry=f"{record.entry}~{number}"))
+    return found
 
 
 def _records(origin: Origin, reading: Reading) -> list[Record]:
@@ -290,7 +317,7 @@ def choose(records: Sequence[Record], asked: Asked, account: Account) -> dict[st
     names = list(dict.fromkeys(names))
     account.choose(NOT_CHOSEN, [by_name[name] for name in sorted(set(by_name) - set(names))])
     kept = {names[i] for i in without_repeats([by_name[name].sequence for name in names])}
-    repeated = [record for record in fit if record.name in kept and record is not by_name[record.name]]
+    repeated = [record for record in fit if record is not by_name[record.name]]
     account.choose(REPEAT, [*(by_name[name] for name in names if name not in kept), *repeated])
     return {name: by_name[name] for name in names if name in kept}
 
@@ -415,7 +442,7 @@ def write_refusals(path: Path, account: Account) -> None:
             file,
             chain,
             what,
-            "refused" if what in REFUSALS else "not used" if what in CHOICES else "mended",
+            "refused" if what in REFUSALS else "not used" if what in (*CHOICES, *LEFT) else "mended",
             n,
             detail,
         )
@@ -426,7 +453,7 @@ def write_refusals(path: Path, account: Account) -> None:
 
 def _write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", newline="") as handle:
+    with partial.open("w", newline="", encoding="utf-8") as handle:
         table = csv.writer(handle, lineterminator="\n")
         table.writerow(header)
         table.writerows(rows)

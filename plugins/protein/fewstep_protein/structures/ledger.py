@@ -1,7 +1,7 @@
 """Work that many processes share and that goes on where a killed run stopped.
 
 Results are lines of JSON in a file that only grows. Whatever stands there is not done again; a last line that a killed
-run left unfinished is ignored and written over.
+run left unfinished is ignored and written over, and so is what a failing disk made of other lines.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import wait as ready
@@ -53,11 +53,14 @@ def remembered(
 
 
 def read_ledger(ledger: Path) -> dict[str, Any]:
-    """What is known; an unfinished last line is not."""
-    if not ledger.is_file():
-        return {}
-    lines = ledger.read_text().split("\n")[:-1]
-    return dict(map(json.loads, lines))
+    """What is known; an unfinished last line is not, nor one that is no JSON."""
+    known: dict[str, Any] = {}
+    if ledger.is_file():
+        for line in ledger.read_bytes().split(b"\n")[:-1]:
+            with suppress(ValueError, TypeError):
+                key, result = json.loads(line)
+                known[key] = result
+    return known
 
 
 @contextmanager

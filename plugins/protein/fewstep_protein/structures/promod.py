@@ -8,6 +8,7 @@ eight bytes, one letter per residue and twelve 16-bit steps of 0.01 angstrom per
 
 from __future__ import annotations
 
+import os
 import struct
 from collections import Counter
 from collections.abc import Iterator
@@ -40,9 +41,11 @@ ATOMS = 4
 
 
 def is_database(path: Path) -> bool:
-    """Whether a file begins like one."""
+    """Whether a file begins like one; nothing else is opened than what is named like one."""
+    if path.suffix != ".dat" or not path.is_file() or not os.access(path, os.R_OK):
+        return False
     with path.open("rb") as handle:
-        return path.suffix == ".dat" and handle.read(4) == struct.pack("<I", MAGIC)
+        return handle.read(4) == struct.pack("<I", MAGIC)
 
 
 def read_database(path: Path, shortest: int) -> Iterator[Reading]:

@@ -6,7 +6,11 @@ Files are read by gemmi. Coordinates are angstrom here. Nothing is dropped in si
 from __future__ import annotations
 
 import gzip
+import os
 import re
+import stat
+import zlib
+from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -27,6 +31,11 @@ GZIP = b"\x1f\x8b"
 """How compressed files begin; some archives ship plain text under a .gz name."""
 SUFFIXES = re.compile(r"\.(pdb|ent|cif|mmcif|pdbx)(\.gz)?$", re.IGNORECASE)
 """Names of structure files."""
+
+RULES = 2
+"""To be raised whenever a file may give something else than before, so that no harvest goes on with what was kept."""
+DAMAGED = (RuntimeError, ValueError, LookupError, OSError, EOFError, zlib.error, MemoryError)
+"""What reading a damaged file raises."""
 
 UNREADABLE = "cannot be read"
 ANONYMOUS = "states no PDB id"
@@ -110,7 +119,7 @@ class Reading:
 
 
 def read_file(path: Path, shortest: int = SHORTEST, named_only: bool = False) -> Reading:
-    """Segments of the first model; a file that gives none says why.
+    """Segments of the first model that has atoms; a file that gives none says why.
 
     Args:
         path: a PDB or mmCIF file, gzipped or not, whatever its name says.
@@ -118,17 +127,31 @@ def read_file(path: Path, shortest: int = SHORTEST, named_only: bool = False) ->
         named_only: refuse files that do not state a PDB id.
     """
     try:
-        structure, text = parse(path)
-    except (RuntimeError, ValueError, OSError, EOFError) as error:
-        detail = str(error).strip().replace("\n", " ") or type(error).__name__
-        return Reading(findings=[Finding("", UNREADABLE, 1, detail[:200])])
+        return _read(path, shortest, named_only)
+    except DAMAGED as error:
+        return Reading(findings=[Finding("", UNREADABLE, 1, in_one_line(error))])
+
+
+def in_one_line(error: Exception) -> str:
+    """What went wrong, without the name of the file, which stands beside it."""
+    told = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(told.split())[:200] or type(error).__name__
+
+
+def _read(path: Path, shortest: int, named_only: bool) -> Reading:
+    structure, text = parse(path)
     entry = entry_id(path.name, structure, text)
     if entry is None and named_only:
         return Reading(findings=[Finding("", ANONYMOUS, 1)])
-    name = entry or SUFFIXES.sub("", path.name)
+    name = entry or SUFFIXES.sub("", readable(path.name))
     segments, findings = _first_model(structure, shortest)
     method = dict(structure.info).get("_exptl.method", "")
     return Reading(name, method.lower(), round(structure.resolution, 2), segments, findings)
+
+
+def readable(name: str) -> str:
+    """A name as tables can hold it: bytes that are no UTF-8 become question marks."""
+    return os.fsencode(name).decode("utf-8", "replace")
 
 
 def parse(path: Path) -> tuple[gemmi.Structure, str]:
@@ -138,8 +161,11 @@ def parse(path: Path) -> tuple[gemmi.Structure, str]:
         ValueError, RuntimeError: it cannot be parsed.
         OSError, EOFError: it cannot be read or unpacked.
     """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError("a pipe or a device, not a file")
     raw = path.read_bytes()
-    text = (gzip.decompress(raw) if raw.startswith(GZIP) else raw).decode("latin-1")
+    raw = gzip.decompress(raw) if raw.startswith(GZIP) else raw
+    text = raw.removeprefix(BOM_UTF8).decode("latin-1")
     is_mmcif = re.match(r"(\s|#.*\n)*data_", text, re.IGNORECASE)
     if is_mmcif:
         return gemmi.read_structure_string(text, format=gemmi.CoorFormat.Mmcif), text
@@ -159,11 +185,10 @@ def entry_id(name: str, structure: gemmi.Structure, text: str) -> str | None:
 
 
 def _first_model(structure: gemmi.Structure, shortest: int) -> tuple[list[Segment], list[Finding]]:
-    if len(structure) == 0:
-        return [], [Finding("", NO_PROTEIN, 1)]
-    findings = [Finding("", MODELS, len(structure) - 1)] if len(structure) > 1 else []
+    models = [model for model in structure if len(model)]
+    findings = [Finding("", MODELS, len(models) - 1)] if len(models) > 1 else []
     segments: list[Segment] = []
-    for chain in structure[0]:
+    for chain in models[0] if models else ():
         found, more = read_chain(chain, shortest)
         segments += found
         findings += more
