@@ -207,6 +207,16 @@ def test_a_generator_draws_the_lengths_it_was_trained_on_unless_told_otherwise()
     assert model(length="50").length == "50"
 
 
+@pytest.mark.parametrize(
+    ("length", "fits"), [("24-40", True), ("30,40", True), ("24", True), ("20-30", False), ("30,41", False)]
+)
+def test_lengths_beyond_those_that_were_learned_are_cautioned_against(length: str, fits: bool) -> None:
+    told = options(24, 40)(length=length).cautions
+    assert fits is (told == [])
+    assert fits or f"chains of {length} residues are asked for, 24 to 40 were learned" in told[0]
+    assert BackboneRequest(length=length).cautions == []
+
+
 def test_every_bound_is_an_option_and_every_option_names_a_column() -> None:
     assert set(BOUNDS) == set(Filters.model_fields)
     assert {bound.column for bound in BOUNDS.values()} <= set(table.HEADS)
@@ -319,13 +329,17 @@ def test_a_page_of_many_designs_shows_those_that_pass_first_and_says_so(
     assert len(rows(tmp_path)) == 16
 
 
-def test_further_measures_add_their_columns(run: Run, tmp_path: Path) -> None:
+def test_further_measures_add_their_columns_and_tables_tell_what_was_learned(
+    run: Run, tmp_path: Path
+) -> None:
     def score(chains: Any) -> dict[str, torch.Tensor]:
         return {"score": torch.tensor([float(len(chain)) for chain in chains])}
 
     measures = (*backbone_campaign("x").write.args[1], score)  # type: ignore[attr-defined]
     run.plan = replace(run.plan, product=replace(run.product, campaign=backbone_campaign("x", measures)))
     run.campaign(2, tmp_path, length="20")
+    assert "were learned: expect" in (tmp_path / "designs.html").read_text()
+    assert [row["learned_lengths"] for row in rows(tmp_path)] == ["32-64", "32-64"]
     assert [row["score"] for row in rows(tmp_path)] == ["20", "20"]
 
 

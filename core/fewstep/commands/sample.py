@@ -21,7 +21,7 @@ MOST_TOLD = 5
 def sample(
     context: typer.Context,
     run: Annotated[str, typer.Argument(help="A run folder, or a recipe's name for its newest run.")],
-    num: Annotated[int, typer.Option("--num", "-n", help="How many samples.")] = 4,
+    num: Annotated[int, typer.Option("--num", "-n", help="How many samples, 1,000,000 at most.")] = 4,
     seed: Annotated[int, typer.Option("--seed", help="Another seed gives other samples.")] = 0,
     steps: Annotated[int | None, typer.Option("--steps", help="Network steps of the student.")] = None,
     contender: Annotated[
@@ -52,10 +52,12 @@ def sample(
     fewstep sample audio/comospeech --text "Good morning." --num 1 --out hello.wav ·
     fewstep sample audio/comospeech --text "$(cat book.txt)" --stream --out book.wav
     """
+    from fewstep.runs.campaign import check_count
     from fewstep.runs.folder import find_run
     from fewstep.runs.handle import names_a_file
     from fewstep.runs.runner import load
 
+    check_count(num)
     opened = load(find_run(run, runs).path, device)
     if options:
         _list(opened.product.options)
@@ -71,9 +73,11 @@ def sample(
         return
     drawn = opened.sample(num, seed=seed, steps=steps, contender=contender, out=out, **asked)
     if as_json:
-        facts = {"evaluations": drawn.evaluations, "seconds": drawn.seconds}
+        facts = {"cautions": drawn.cautions, "evaluations": drawn.evaluations, "seconds": drawn.seconds}
         show_json({"files": [str(file) for file in drawn.files], **facts})
         return
+    for caution in () if quiet else drawn.cautions:
+        typer.echo(f"caution: {caution}", err=True)
     for file in drawn.files:
         typer.echo(str(file))
     typer.echo(f"{_many(num, 'sample')}, {_many(drawn.evaluations, 'network call')}, {drawn.seconds:.3g} s")
@@ -111,7 +115,8 @@ def _stream(run: Run, out: Path | None, as_json: bool, asked: dict[str, Any]) ->
 
 def _campaign(run: Run, folder: Path, num: int, as_json: bool, asked: dict[str, Any]) -> None:
     """Fill a folder, telling on standard error how far it is."""
-    done = run.campaign(num, folder, **asked)
+    assert run.product.campaign is not None  # the caller asked
+    unit, done = run.product.campaign.unit, run.campaign(num, folder, **asked)
     if as_json:
         facts = {"evaluations": done.evaluations, "seconds": done.seconds, "elapsed": done.elapsed}
         show_json(
@@ -121,6 +126,7 @@ def _campaign(run: Run, folder: Path, num: int, as_json: bool, asked: dict[str, 
                 "fresh": done.fresh,
                 "passed": done.passed,
                 "refused": dict(done.refused),
+                "cautions": done.cautions,
                 **facts,
             }
         )
@@ -130,7 +136,7 @@ def _campaign(run: Run, folder: Path, num: int, as_json: bool, asked: dict[str, 
     kept = f", {num - done.fresh} were there" if done.fresh < num else ""
     pace = f", {done.fresh / done.elapsed:.3g} a second" if done.fresh else ""
     typer.echo(
-        f"{_many(num, 'sample')} in {done.folder}{kept}: {_many(done.evaluations, 'network call')}, "
+        f"{_many(num, unit)} in {done.folder}{kept}: {_many(done.evaluations, 'network call')}, "
         f"{done.seconds:.3g} s of {done.elapsed:.3g} s{pace}"
     )
     if done.passed is not None:

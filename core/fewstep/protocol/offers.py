@@ -103,12 +103,13 @@ class Campaign:
             so those of a small campaign should be small.
         write: (options, drawn, folder, numbers, about) -> a record (JSON) for each sample. Files are written into
             ``folder``, from where they are moved beside the others; ``numbers`` are those of the samples in the
-            campaign, ``about`` where they are from: run, recipe, contender, calls, seed, options, version,
-            device.
+            campaign, ``about`` where they are from: run, recipe, contender, calls, seed, options, cautions, version,
+            device. Where a record names its "files" and one of them is gone later, its portion is drawn again.
         finish: (options, folder, records of all samples) -> tables and pages that sum the campaign up.
         parts: (batch of a portion, device) -> (rows, batch) of what is drawn at once; all of it by default. Every row
             lies in one part.
         reasons: record -> why it does not pass, as words that are counted; None = nobody judges.
+        unit: what one of the samples is called.
     """
 
     portion: Callable[[Any, int], int]
@@ -116,3 +117,4 @@ class Campaign:
     finish: Callable[[Any, Path, Sequence[Mapping[str, Any]]], Sequence[Path]]
     parts: Callable[[Batch, str], Iterable[tuple[Tensor, Batch]]] = _whole
     reasons: Callable[[Mapping[str, Any]], Sequence[str]] | None = None
+    unit: str = "sample"

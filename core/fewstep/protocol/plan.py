@@ -225,6 +225,7 @@ class Product:
         evaluation: (number of samples, key) -> the batch on which contenders are compared, truth in ``x``.
         request: (options, number, key) -> the batch for ``fewstep sample``; options is an instance of ``options``.
         options: a pydantic model of the conditions that make sense here; its fields become ``--text``, ``--length``, ...
+            If it has a property ``cautions``, those sentences say what is asked beyond what was learned.
         write: (samples, batch, folder) -> native files written.
         metrics: what is measured.
         panels: sections of the report.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 HIDDEN = ".campaign"
 """Folder inside a campaign's that holds what was asked and one file of records for each portion."""
 MOST = 1_000_000
-"""Samples of one campaign: a folder with more files than these is of no use to anybody."""
+"""Samples that are asked for at once: a folder with more files than these is of no use to anybody."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class Campaigned:
         records: one for each sample.
         passed: samples that nothing kept from passing; None if nobody judges.
         refused: how many samples each reason kept from passing, the most common first.
+        cautions: what was asked beyond what was learned.
         fresh: samples that this call drew; the others were there.
         evaluations: network calls of this call.
         seconds: it spent on drawing.
@@ -47,6 +48,7 @@ class Campaigned:
     records: tuple[Mapping[str, Any], ...]
     passed: int | None
     refused: tuple[tuple[str, int], ...]
+    cautions: tuple[str, ...]
     fresh: int
     evaluations: int
     seconds: float
@@ -78,6 +80,25 @@ class Portion:
         return f"portion-{self.number:05d}.json"
 
 
+def check_count(num: int) -> None:
+    """Refuse a number of samples that no folder should hold, before any work.
+
+    Raises:
+        FewstepError: it is below 1 or above MOST.
+    """
+    if not 1 <= num <= MOST:
+        raise FewstepError(
+            f"num is {num:,}",
+            f"1 to {MOST:,} samples in one folder",
+            "correct --num; more are drawn in parts, each with a --seed and an --out of its own",
+        )
+
+
+def cautions_of(options: Any) -> tuple[str, ...]:
+    """What validated options say of themselves: what they ask beyond what was learned, what to expect, and what to do."""
+    return tuple(getattr(options, "cautions", ()))
+
+
 def run_campaign(run: Run, campaign: Campaign, asked: Asked, folder: Path, watch: Watch) -> Campaigned:
     """Draw what is missing in ``folder``, then sum up.
 
@@ -88,12 +109,6 @@ def run_campaign(run: Run, campaign: Campaign, asked: Asked, folder: Path, watch
     Raises:
         FewstepError: the folder belongs to another campaign or process, or cannot be written.
     """
-    if asked.num > MOST:
-        raise FewstepError(
-            f"{asked.num} samples in one folder",
-            f"at most {MOST}",
-            "draw in parts, each with a --seed and an --out",
-        )
     state = RunFolder(folder / HIDDEN)
     with writing(state.path):
         state.path.mkdir(parents=True, exist_ok=True)
@@ -105,27 +120,33 @@ def _filled(run: Run, campaign: Campaign, asked: Asked, state: RunFolder, watch:
     begun, folder, portions = time.monotonic(), state.path.parent, _portions(campaign, asked)
     _begin(state, {**_about(run, asked), "num": asked.num})
     size = {portion: min(portion.count, asked.num - portion.first) for portion in portions}
-    missing = [portion for portion in portions if not _whole(state.path / portion.name, size[portion])]
+    files = frozenset(file.name for file in folder.iterdir())
+    missing = [portion for portion in portions if not _whole(state.path / portion.name, size[portion], files)]
     there = asked.num - sum(size[portion] for portion in missing)
     fresh, good, evaluations, seconds = 0, 0, 0, 0.0
-    watch.stage_started("samples", asked.num, there)
+    watch.stage_started("drawing", asked.num, there)
+    for caution in cautions_of(asked.options):
+        watch.cautioned("drawing", caution)
     for portion in missing:
         records, calls, spent = _drawn(run, campaign, asked, portion, state.path)
         state.write(portion.name, _lines(records))
         fresh, evaluations, seconds = fresh + size[portion], evaluations + calls, seconds + spent
-        pace = {"samples/s": fresh / (time.monotonic() - begun)}
+        pace = {f"{campaign.unit}s/s": fresh / (time.monotonic() - begun)}
         here, _ = _judged(campaign, records)
         if here is not None:
             good += here
             pace["passed/share"] = good / fresh
-        watch.logged("samples", there + fresh, portion.number, pace)
+        watch.logged("drawing", there + fresh, portion.number, pace)
     records = [record for portion in portions for record in state.read_json(portion.name)]
     with writing(folder):
         tables = tuple(campaign.finish(asked.options, folder, records))
-    watch.finished("samples")
+    watch.finished("drawing")
     passed, refused = _judged(campaign, records)
     elapsed = time.monotonic() - begun
-    return Campaigned(folder, tables, tuple(records), passed, refused, fresh, evaluations, seconds, elapsed)
+    cautions = cautions_of(asked.options)
+    return Campaigned(
+        folder, tables, tuple(records), passed, refused, cautions, fresh, evaluations, seconds, elapsed
+    )
 
 
 def _judged(
@@ -149,12 +170,12 @@ def _portions(campaign: Campaign, asked: Asked) -> list[Portion]:
     return found
 
 
-def _whole(file: Path, size: int) -> bool:
-    """Whether a portion is done: one that is damaged, or that a smaller number cut, is drawn again."""
+def _whole(file: Path, size: int, files: frozenset[str]) -> bool:
+    """Whether a portion is done: one that is damaged, lost a file, or was cut by a smaller number is drawn again."""
     records = _read(file)
-    return (
-        isinstance(records, list) and len(records) == size and all(isinstance(one, dict) for one in records)
-    )
+    if not isinstance(records, list) or len(records) != size:
+        return False
+    return all(isinstance(one, dict) and files.issuperset(one.get("files", ())) for one in records)
 
 
 def _read(file: Path) -> Any:
@@ -190,7 +211,8 @@ def _check_same(before: Mapping[str, Any], told: Mapping[str, Any], folder: Path
         FewstepError: they differ in something else, or fewer are asked for than before.
     """
     then, now = _flat(before), _flat(told)
-    differing = [name for name in {**now, **then} if name != "num" and then.get(name) != now.get(name)]
+    rest = [name for name in {**now, **then} if name not in ("num", "cautions")]
+    differing = [name for name in rest if then.get(name) != now.get(name)]
     if differing:
         lines = [f"{name}: {then.get(name)!r} there, {now.get(name)!r} asked" for name in differing]
         raise FewstepError(
@@ -221,10 +243,10 @@ def _about(run: Run, asked: Asked) -> dict[str, Any]:
         "steps": asked.steps,
         "seed": asked.seed,
         "options": options.model_dump(mode="json") if hasattr(options, "model_dump") else {},
+        "cautions": cautions_of(options),
         "version": fewstep.__version__,
-        "device": run.setup.device.partition(":")[
-            0
-        ],  # rounds otherwise, and holds other numbers of samples at once
+        # Another kind rounds otherwise, and holds other numbers of samples at once.
+        "device": run.setup.device.partition(":")[0],
     }
 
 

@@ -18,7 +18,7 @@ from fewstep.engine import Watch, execute
 from fewstep.errors import FewstepError, nearest
 from fewstep.protocol import Batch, Drawn, Piece, Plan, Product, Sampler, Shelf, Tree, rows, tensors
 from fewstep.runs import media
-from fewstep.runs.campaign import Asked, Campaigned, run_campaign
+from fewstep.runs.campaign import Asked, Campaigned, cautions_of, check_count, run_campaign
 from fewstep.runs.evaluation import Evaluation, answer, draw, evaluate
 from fewstep.runs.folder import RunFolder, drafting, writing
 from fewstep.runs.progress import shown
@@ -32,13 +32,14 @@ MANY, TRIED = 256, 32
 
 @dataclass(frozen=True)
 class Samples:
-    """What ``run.sample`` drew: values, the files they were written to, and what they cost."""
+    """What ``run.sample`` drew: values, their files, what they cost, and what was asked beyond what was learned."""
 
     x: Tree
     batch: Batch
     files: tuple[Path, ...]
     evaluations: int
     seconds: float
+    cautions: tuple[str, ...] = ()
 
     def _repr_html_(self) -> str:
         """Players and pictures for a notebook."""
@@ -122,7 +123,7 @@ class Run:
         kinds = suffixes(self.folder / "samples" / contender)
         asked, *_ = _answers(
             partial(conditions, self.product.options, options),
-            partial(_at_least_one, num, "num"),
+            partial(check_count, num),
             partial(self.sampler, contender, steps),
             *([partial(check_file, place, num, kinds)] if named else []),
         )
@@ -131,7 +132,7 @@ class Run:
             _check_count(num, trial, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
         drawn = self.drawn(asked, num, seed=seed, steps=steps, contender=contender)
         files = self._written_as(drawn, place) if named else self._written(drawn, place)
-        return Samples(drawn.x, drawn.batch, files, drawn.evaluations, drawn.seconds)
+        return Samples(drawn.x, drawn.batch, files, drawn.evaluations, drawn.seconds, cautions_of(asked))
 
     def campaign(
         self,
@@ -165,10 +166,10 @@ class Run:
             )
         asked, *_ = _answers(
             partial(conditions, self.product.options, options),
-            partial(_at_least_one, num, "num"),
+            partial(check_count, num),
             partial(self.sampler, contender, steps),
         )
-        with shown(quiet) as (watch, _):
+        with shown(quiet, found.unit) as (watch, _):
             return run_campaign(self, found, Asked(asked, num, seed, steps, contender), Path(out), watch)
 
     def drawn(
@@ -260,7 +261,8 @@ class Run:
             )
         if steps is None:
             return known[contender]
-        _at_least_one(steps, "steps")
+        if steps < 1:
+            raise FewstepError(f"steps is {steps}", "at least 1", "give a larger --steps")
         fewer = known[contender].with_steps
         if fewer is None:
             raise FewstepError(
@@ -405,11 +407,6 @@ def _answers(*checks: Callable[[], Any]) -> list[Any]:
         )
         raise FewstepError(*told, "correct them")
     return given
-
-
-def _at_least_one(value: int, name: str) -> None:
-    if value < 1:
-        raise FewstepError(f"{name} is {value}", "at least 1", f"give a larger --{name}")
 
 
 def _shown(file: Path) -> str:

@@ -55,19 +55,21 @@ class PlainProgress(Watch):
     Args:
         tell: prints a line.
         clock: seconds that only grow.
+        unit: what a stage counts.
     """
 
-    def __init__(self, tell: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
-        self._tell, self._clock = tell, clock
+    def __init__(
+        self, tell: Callable[[str], None], clock: Callable[[], float] = time.monotonic, unit: str = "cycle"
+    ) -> None:
+        self._tell, self._clock, self._unit = tell, clock, unit
         self._steps, self._first, self._begun, self._told = 0, 0, 0.0, 0.0
 
     def stage_started(self, stage: str, steps: int, at: int) -> None:
         """Say what begins, or goes on."""
         self._steps, self._first = steps, at
         self._begun = self._told = self._clock()
-        self._tell(
-            f"{stage}: {f'going on at cycle {at} of {steps}' if at else f'{steps} cycles' if steps else 'task'}"
-        )
+        begun = f"going on at {self._unit} {at} of {steps}" if at else f"{steps} {self._unit}s"
+        self._tell(f"{stage}: {begun if steps else 'task'}")
 
     def cautioned(self, stage: str, caution: str) -> None:
         """Say it."""
@@ -148,8 +150,8 @@ def brief(metrics: Mapping[str, float]) -> str:
 
 
 @contextmanager
-def shown(quiet: bool) -> Iterator[tuple[Watch, Callable[[str], None]]]:
-    """A watcher that suits standard error, and a function that prints a line beside it."""
+def shown(quiet: bool, unit: str = "cycle") -> Iterator[tuple[Watch, Callable[[str], None]]]:
+    """A watcher that suits standard error and names what it counts, and a function that prints a line beside it."""
     console = Console(stderr=True)
     if quiet:
         yield Watch(), lambda _: None
@@ -160,4 +162,5 @@ def shown(quiet: bool) -> Iterator[tuple[Watch, Callable[[str], None]]]:
         finally:
             live.close()
     else:
-        yield PlainProgress(lambda line: console.print(line, highlight=False, soft_wrap=True)), console.print
+        lines = PlainProgress(lambda line: console.print(line, highlight=False, soft_wrap=True), unit=unit)
+        yield lines, console.print

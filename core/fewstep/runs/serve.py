@@ -18,6 +18,7 @@ from typing import Any
 from fewstep.errors import FewstepError
 from fewstep.protocol import Drawn, Piece, Stream
 from fewstep.runs import media, story
+from fewstep.runs.campaign import cautions_of
 from fewstep.runs.forms import form, typed
 from fewstep.runs.handle import Run, examined
 from fewstep.runs.report import shown_panel, template
@@ -85,7 +86,7 @@ class Desk:
                     )
         except FewstepError as error:
             return 422, _told([("", str(error))])
-        return 200, self._shown(drawn)
+        return 200, {"cautions": cautions_of(asked), **self._shown(drawn)}
 
     def begin(self, given: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
         """Status and answer: where the stream may be fetched, or all that is wrong."""

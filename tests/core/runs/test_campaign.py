@@ -32,7 +32,10 @@ def write(
 ) -> Sequence[Mapping[str, Any]]:
     for number, point in zip(numbers, drawn.x.tolist(), strict=True):
         (folder / f"{number:03d}.txt").write_text(f"{point} {about['seed']}")
-    return [{"number": i, "x": point[0]} for i, point in zip(numbers, drawn.x.tolist(), strict=True)]
+    return [
+        {"number": i, "x": point[0], "files": [f"{i:03d}.txt"]}
+        for i, point in zip(numbers, drawn.x.tolist(), strict=True)
+    ]
 
 
 def finish(options: Any, folder: Path, records: Sequence[Mapping[str, Any]]) -> Sequence[Path]:
@@ -103,6 +106,43 @@ def test_a_portion_whose_records_are_damaged_is_drawn_again(run: Run, tmp_path: 
     (tmp_path / HIDDEN / "portion-00001.json").write_text(left)
     assert run.campaign(10, tmp_path).fresh == 4
     assert contents(tmp_path) == before
+
+
+def test_a_file_that_somebody_deleted_is_written_again(run: Run, tmp_path: Path) -> None:
+    run.campaign(10, tmp_path)
+    before = contents(tmp_path)
+    (tmp_path / "005.txt").unlink()
+    assert run.campaign(10, tmp_path).fresh == 4
+    assert contents(tmp_path) == before
+    assert run.campaign(10, tmp_path).fresh == 0
+
+
+def test_what_is_asked_beyond_what_was_learned_is_drawn_with_one_caution(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Wary(run.product.options):  # type: ignore[name-defined, misc]
+        @property
+        def cautions(self) -> list[str]:
+            return ["this was not learned"]
+
+    whole, run.plan = run.plan, replace(run.plan, product=replace(run.product, options=Wary))
+    done = run.campaign(6, tmp_path / "a", quiet=False)
+    assert capsys.readouterr().err.count("caution: this was not learned") == 1
+    told = json.loads((tmp_path / "a" / HIDDEN / "asked.json").read_text())["cautions"]
+    assert (
+        tuple(told)
+        == done.cautions
+        == run.sample(2, out=tmp_path / "b").cautions
+        == ("this was not learned",)
+    )
+    run.plan = whole
+
+
+@pytest.mark.parametrize("num", [0, 100_000_000])
+def test_a_number_that_no_folder_holds_is_refused_before_a_run_is_opened(num: int) -> None:
+    told = CliRunner().invoke(application(), ["sample", "nowhere", "--num", str(num)])
+    assert f"num is {num:,}" in str(told.exception)
+    assert "1 to 1,000,000 samples" in str(told.exception)
 
 
 def test_a_campaign_that_cannot_tell_what_was_asked_is_refused(run: Run, tmp_path: Path) -> None:
@@ -187,16 +227,16 @@ def test_all_that_is_wrong_is_told_at_once(run: Run, tmp_path: Path) -> None:
 
 
 def test_the_command_names_the_tables_and_the_pace(run: Run, tmp_path: Path, monkeypatch: Any) -> None:
-    judged = replace(CAMPAIGN, reasons=lambda record: ["late"] if record["number"] > 3 else [])
+    judged = replace(CAMPAIGN, reasons=lambda record: ["late"] if record["number"] > 3 else [], unit="point")
     monkeypatch.setattr("fewstep.runs.runner.load", lambda *_: with_campaign(run, judged))
     words = ["sample", str(run.folder), "--num", "6", "--out", str(tmp_path / "a"), "--radius", "2"]
     told = CliRunner().invoke(application(), words)
     assert told.exit_code == 0, told.output
     assert str(tmp_path / "a" / "table.json") in told.stdout.splitlines()
-    assert "6 samples in" in told.stdout
+    assert "6 points in" in told.stdout
     assert "a second" in told.stdout
     assert "4 of 6 passed (67%); the most common reasons against the others: late 2" in told.stdout
-    assert "samples: " in told.stderr
+    assert "drawing: 6 points\n" in told.stderr
     again = CliRunner().invoke(application(), [*words, "--quiet"])
     assert not again.stderr
     assert "6 were there: 0 network calls" in again.stdout

@@ -37,7 +37,7 @@ def backbone_campaign(teacher: str, measures: Sequence[Measure] = (describe_all,
         teacher: what the student learned from, as provenance says it.
         measures: each adds columns to the table, which filters read.
     """
-    return Campaign(portion, partial(_write, teacher, measures), finish, alike, missed)
+    return Campaign(portion, partial(_write, teacher, measures), finish, alike, missed, unit="design")
 
 
 def _write(
@@ -55,6 +55,7 @@ def _write(
     columns = {name: values for measure in asked for name, values in measure(chains).items()}
     origin = {**{name: about[name] for name in TOLD}, "teacher": teacher, "noise_scale": options.noise_scale}
     origin |= {"cath": options.cath} if options.cath else {}
+    origin |= {"learned_lengths": f"{span[0]}-{span[-1]}"} if (span := options.learned) else {}
     records = []
     for i, (chain, codes, number) in enumerate(
         zip(chains, secondary_structure(chains), numbers, strict=True)
@@ -95,7 +96,7 @@ def _saved(model: Callable[[], Model], stem: Path, kinds: Sequence[str]) -> list
 
 def finish(options: BackboneRequest, folder: Path, records: Sequence[Mapping[str, Any]]) -> list[Path]:
     """designs.csv and designs.html; with ``ensemble`` all designs that pass as models of one file."""
-    tables = write_table(folder, records)
+    tables = write_table(folder, records, options.cautions)
     passing = [record for record in records if record["passed"] and record["files"]]
     if not options.ensemble or not passing:
         return tables

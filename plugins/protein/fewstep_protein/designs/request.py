@@ -35,6 +35,8 @@ class Wanted(Settings):
 
     data: ClassVar[str | None] = None
     """File whose CATH codes are known; None is the shipped one."""
+    learned: ClassVar[range | None] = None
+    """Lengths that the generator was trained on; None = nobody says."""
 
     length: str = setting(
         "32",
@@ -94,6 +96,19 @@ class Wanted(Settings):
         return given
 
     @property
+    def cautions(self) -> list[str]:
+        """What is asked beyond the lengths that were learned, what to expect, and what to do."""
+        lengths, learned = read_lengths(self.length), self.learned
+        if learned is None or (min(lengths) in learned and max(lengths) in learned):
+            return []
+        return [
+            f"chains of {self.length} residues are asked for, {learned[0]} to {learned[-1]} were learned: expect those "
+            "outside to clash more and to have wrong sizes, the more so the farther they are (columns clashes and "
+            "rg_ratio). Keep the good ones with --max-clashes 0.1 and --max-rg-ratio, or train on such lengths: "
+            f"fewstep run with -s shortest={min(lengths)} -s longest={max(lengths)}, or a profile for them"
+        ]
+
+    @property
     def kinds(self) -> list[str]:
         """Kinds of files to write."""
         return self.files.split(",")
@@ -150,7 +165,7 @@ def options(shortest: int, longest: int, data: str | None = None) -> type[Backbo
     made: type[BackboneRequest] = create_model(
         "BackboneRequest", __base__=BackboneRequest, __module__=__name__, length=(str, field)
     )
-    made.data = data
+    made.data, made.learned = data, range(shortest, longest + 1)
     return made
 
 

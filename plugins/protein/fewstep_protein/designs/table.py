@@ -41,10 +41,15 @@ HIDDEN = ("exploded",)
 """Columns that only the CSV file has; the page says them as reasons."""
 
 
-def write_table(folder: Path, records: Sequence[Mapping[str, Any]]) -> list[Path]:
-    """Both tables; each replaces an older one at once."""
+def write_table(
+    folder: Path, records: Sequence[Mapping[str, Any]], cautions: Sequence[str] = ()
+) -> list[Path]:
+    """Both tables; each replaces an older one at once. The page begins with cautions."""
     place = RunFolder(folder)
-    return [place.write("designs.csv", as_csv(records)), place.write("designs.html", as_page(records))]
+    return [
+        place.write("designs.csv", as_csv(records)),
+        place.write("designs.html", as_page(records, cautions)),
+    ]
 
 
 def as_csv(records: Sequence[Mapping[str, Any]]) -> str:
@@ -69,7 +74,7 @@ def as_csv(records: Sequence[Mapping[str, Any]]) -> str:
     return text.getvalue()
 
 
-def as_page(records: Sequence[Mapping[str, Any]]) -> str:
+def as_page(records: Sequence[Mapping[str, Any]], cautions: Sequence[str] = ()) -> str:
     """The page: pictures, numbers, links; needs no network."""
     shown = sorted(records, key=lambda record: not record["passed"])[:SHOWN]
     columns = _ordered(name for name in _names(records, "numbers") if name not in HIDDEN)
@@ -79,6 +84,7 @@ def as_page(records: Sequence[Mapping[str, Any]]) -> str:
         shown=len(shown),
         lengths=_span(record["numbers"]["length"] for record in records),
         about=records[0]["about"] if records else {},
+        cautions=cautions,
         refused=Counter(reason for record in records for reason in missed(record)).most_common(),
         columns=[(name, *HEADS.get(name, (name.replace("_", " "), name))) for name in columns],
         rows=[_row(record, columns) for record in shown],

@@ -45,7 +45,9 @@ def write_sequences(x: Tensor, batch: Batch, folder: Path, *, teacher: str, trai
 def sequence_campaign(teacher: str, training: Training) -> Campaign:
     """What ``fewstep sample`` does for a generator of sequences; arguments as in :func:`write_sequences`."""
     write = partial(_write, teacher, training)
-    return Campaign(portion, write, lambda _, folder, found: save(folder, found), reasons=missed)
+    return Campaign(
+        portion, write, lambda _, folder, found: save(folder, found), reasons=missed, unit="sequence"
+    )
 
 
 def _write(
