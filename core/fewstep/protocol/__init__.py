@@ -5,6 +5,7 @@ from fewstep.protocol.geometry import Categorical, Centered, Euclidean, Geometry
 from fewstep.protocol.key import Key
 from fewstep.protocol.objective import (
     Cautious,
+    Choose,
     Loss,
     Mix,
     Objective,
@@ -58,6 +59,7 @@ __all__ = [
     "Categorical",
     "Cautious",
     "Centered",
+    "Choose",
     "Cond",
     "Denoiser",
     "Drawn",

@@ -161,6 +161,53 @@ class Mix:
         return cautions_of([term for _, term in self.terms.values()], roles, batch, step)
 
 
+@dataclass(frozen=True)
+class Choose:
+    """One of several objectives per step, drawn by key with the given odds.
+
+    Args:
+        terms: name -> (odds, objective). All must share one cycle.
+    """
+
+    terms: Mapping[str, tuple[float, Objective]]
+
+    def __post_init__(self) -> None:
+        """Refuse terms with different cycles."""
+        cycles = {name: tuple(term.phases(0)) for name, (_, term) in self.terms.items()}
+        if len(set(cycles.values())) > 1:
+            raise ValueError(f"cannot choose among objectives whose cycles differ: {cycles}")
+
+    @property
+    def roles(self) -> Mapping[str, Role]:
+        """The union."""
+        return _united([term for _, term in self.terms.values()])
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """The union."""
+        return frozenset().union(*(term.reads for _, term in self.terms.values()))
+
+    def phases(self, index: int) -> Sequence[Phase]:
+        """The common cycle."""
+        return next(iter(self.terms.values()))[1].phases(index)
+
+    def loss(self, phase: Phase, roles: Roles, batch: Batch, step: Step) -> Loss | Iterator[Loss]:
+        """The drawn term's loss; the draw belongs to the cycle, so critic and student see the same term."""
+        names = list(self.terms)
+        odds = [max(0.0, self.terms[name][0]) for name in names]
+        key = (step.cycle_key or step.key).at("choose").whole()
+        mark = float(key.uniform((1,)).item()) * sum(odds)
+        for name, share in zip(names, odds, strict=True):
+            mark -= share
+            if mark < 0:
+                return self.terms[name][1].loss(phase, roles, batch, step)
+        return self.terms[names[-1]][1].loss(phase, roles, batch, step)
+
+    def cautions(self, roles: Roles, batch: Batch, step: Step) -> Iterator[str]:
+        """Those of its terms."""
+        return cautions_of([term for _, term in self.terms.values()], roles, batch, step)
+
+
 def parts(loss: Loss | Iterator[Loss]) -> Iterator[Loss]:
     """A loss as its parts."""
     if isinstance(loss, Loss):
