@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import csv
+import gzip
+import os
 import struct
 import subprocess
 import sys
 import tarfile
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import gemmi
@@ -15,11 +18,13 @@ import numpy as np
 import pytest
 
 from fewstep.errors import FewstepError
-from fewstep_protein.structures import clusters, segments
-from fewstep_protein.structures.harvest import Account, Asked, Keep, Record, choose, harvest
+from fewstep.runs.folder import claimed
+from fewstep_protein.structures import clusters, reading, segments
+from fewstep_protein.structures.harvest import CHOICES, Account, Asked, Keep, Record, choose, harvest
 from fewstep_protein.structures.ledger import read_ledger, remembered, whole_lines
-from fewstep_protein.structures.origins import origins
+from fewstep_protein.structures.origins import LEFT, LINKED_FOLDER, OTHER_KIND, origins
 from fewstep_protein.structures.promod import read_database
+from fewstep_protein.structures.reading import REFUSALS
 from fewstep_protein.structures.segments import Structure
 
 LETTERS = "ACDEFGHIKLMNPQRSTVWY"
@@ -194,6 +199,104 @@ def test_installed_packages_are_named_and_all_bad_places_are_told_at_once(tmp_pa
         assert told in str(caught.value)
 
 
+# --- folders of strangers ---------------------------------------------------------------------------------------------
+
+
+def lost_and_found(folder: Path) -> None:
+    """A folder as people have them: what cannot be read, what is no file, what is of another kind."""
+    plain = (folder / "1aaa.pdb").read_bytes()
+    packed = bytearray(gzip.compress(plain))
+    packed[len(packed) // 2 : len(packed) // 2 + 40] = b"\xff" * 40
+    (folder / "spoiled.pdb.gz").write_bytes(packed)
+    (folder / "empty.pdb").touch()
+    (folder / "no atoms.cif").write_text("data_X\nloop_\n_atom_site.id\n_atom_site.Cartn_x\n")
+    (folder / "page.pdb").write_text("<html>404 Not Found</html>")
+    (folder / "round.pdb").symlink_to("round.pdb")
+    (folder / "gone.pdb").symlink_to("nowhere.pdb")
+    os.mkfifo(folder / "pipe.pdb")
+    (folder / "up").symlink_to("..")
+    (folder / "folder.pdb").mkdir()
+    (folder / "folder.pdb" / "1aah.pdb").write_bytes((folder / "1aah.pdb").read_bytes())
+    (folder / "1aah.pdb").unlink()
+    (folder / "notes.txt").write_text("mine")
+    Path(os.fsdecode(os.fsencode(folder) + b"/no utf-8 \xff.pdb")).write_bytes(plain)
+
+
+def test_of_a_folder_full_of_oddities_every_file_gives_a_segment_or_a_reason(folder: Path) -> None:
+    lost_and_found(folder)
+    found, account = harvest(Asked([str(folder)], share=0.25), folder.parent / "mine.npz")
+    refused = {file: (what, detail) for file, _, what, _, detail in account.rows if what in REFUSALS}
+    assert account.files == 16
+    assert account.read == 9
+    assert {Path(file).name: what for file, (what, _) in refused.items()} == {
+        "spoiled.pdb.gz": reading.UNREADABLE,
+        "round.pdb": reading.UNREADABLE,
+        "gone.pdb": reading.UNREADABLE,
+        "pipe.pdb": reading.UNREADABLE,
+        "empty.pdb": reading.NO_PROTEIN,
+        "no atoms.cif": reading.NO_PROTEIN,
+        "page.pdb": reading.NO_PROTEIN,
+    }
+    assert all(detail for what, detail in refused.values() if what == reading.UNREADABLE)
+    left = {(file, what) for file, _, what, _, _ in account.rows if what in LEFT}
+    assert left == {("mine/*.txt", OTHER_KIND), ("mine/up", LINKED_FOLDER)}
+    assert account.read == len(found) + sum(n for _, _, what, n, _ in account.rows if what in CHOICES)
+    assert any(
+        "\ufffd" in row for row in (folder.parent / "mine.refused.csv").read_text("utf-8").splitlines()
+    )
+
+
+def test_a_file_that_two_places_name_is_read_once(folder: Path) -> None:
+    places = [str(folder / "1aab.pdb"), str(folder), f"{folder}/../mine"]
+    assert [o.file for o in origins(places, folder.parent / "work").files] == [
+        "1aab.pdb",
+        *(f"1aa{letter}.pdb" for letter in "acdefgh"),
+    ]
+
+
+def test_other_proteins_of_one_name_are_kept_and_told_apart(folder: Path) -> None:
+    for old, new in (("1aaa", "one"), ("1aab", "two")):
+        (folder / new).mkdir()
+        (folder / f"{old}.pdb").rename(folder / new / "ranked_0.pdb")
+    found, _ = harvest(Asked([str(folder)], share=0.0), folder.parent / "mine.npz")
+    names = {s.name for s in found}
+    assert len(found) == 8
+    assert {"ranked_0_A_1", "ranked_0~2_A_1"} < names
+
+
+def test_damaged_archives_are_told_and_those_of_one_name_are_not_mixed(folder: Path, tmp_path: Path) -> None:
+    for place, name in (("one", "1aaa"), ("two", "1aab")):
+        (tmp_path / place).mkdir()
+        with tarfile.open(tmp_path / place / "set.tar.gz", "w:gz") as tarred:
+            tarred.add(folder / f"{name}.pdb", f"{name}.pdb")
+    places = [str(tmp_path / place / "set.tar.gz") for place in ("one", "two")]
+    assert [o.file for o in origins(places, tmp_path / "work").files] == ["1aaa.pdb", "1aab.pdb"]
+    content = Path(places[0]).read_bytes()
+    for cut in (content[: len(content) // 2], content[:-40] + b"\xff" * 40, b""):
+        Path(places[0]).write_bytes(cut)
+        with pytest.raises(FewstepError, match=r"one/set\.tar\.gz: \w+"):
+            origins(places, tmp_path / "work")
+
+
+def test_a_file_that_changed_is_read_and_compared_again(folder: Path, real: list[Structure]) -> None:
+    out = folder.parent / "mine.npz"
+    asked = Asked([str(folder)], share=0.5)
+    harvest(asked, out)
+    lines = [len((folder.parent / "mine.npz.work" / "held_out.jsonl").read_text().splitlines())]
+    assert harvest(asked, out)[1].fresh == 0
+    written(folder, replace(real[0], backbone=real[0].backbone.flip(-1)), "1aaa")  # another hand, same name
+    assert harvest(asked, out)[1].fresh == 1
+    lines.append(len((folder.parent / "mine.npz.work" / "held_out.jsonl").read_text().splitlines()))
+    assert lines[1] > lines[0]
+
+
+def test_two_harvests_do_not_write_one_file(folder: Path) -> None:
+    out = folder.parent / "mine.npz"
+    harvest(Asked([str(folder)], share=0.0), out)
+    with claimed(out.with_name("mine.npz.work")), pytest.raises(FewstepError, match="another process"):
+        harvest(Asked([str(folder)], share=0.0), out)
+
+
 # --- the ledger -----------------------------------------------------------------------------------------------------
 
 
@@ -214,7 +317,7 @@ def test_what_a_ledger_holds_is_not_done_again(tmp_path: Path) -> None:
 
 def test_a_line_that_a_killed_run_left_unfinished_is_done_again(tmp_path: Path) -> None:
     ledger = tmp_path / "squares.jsonl"
-    ledger.write_text('["0", 0]\n["1", 1]\n["2", ')
+    ledger.write_text('["0", 0]\n["1", 1]\n\0\0\0\n["2", ')
     assert read_ledger(ledger) == {"0": 0, "1": 1}
     with whole_lines(ledger) as book:
         book.write('["2", 4]\n')
@@ -238,7 +341,6 @@ if __name__ == "__main__":
 
 @pytest.mark.slow
 def test_workers_end_with_a_killed_parent_and_its_work_is_kept(tmp_path: Path) -> None:
-    import os
     import time
 
     (tmp_path / "pids").mkdir()

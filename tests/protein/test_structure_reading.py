@@ -81,7 +81,8 @@ def test_mmcif_and_gzip_give_what_the_pdb_file_gives(tmp_path: Path) -> None:
     (tmp_path / "some.cif").write_text(text)
     (tmp_path / "some.cif.gz").write_bytes(gzip.compress(text.encode()))
     (tmp_path / "misnamed.pdb.gz").write_text(text)
-    for name in ("some.cif", "some.cif.gz", "misnamed.pdb.gz"):
+    (tmp_path / "marked.cif").write_text(text, encoding="utf-8-sig")
+    for name in ("some.cif", "some.cif.gz", "misnamed.pdb.gz", "marked.cif"):
         found = read_file(tmp_path / name, 8)
         assert found.entry == "1abc"
         assert found.segments[0].sequence == plain.segments[0].sequence
@@ -189,6 +190,8 @@ def test_of_an_ensemble_the_first_model_is_read_and_the_others_are_counted(tmp_p
     found = read(tmp_path, [HEADER, *lines])
     np.testing.assert_allclose(found.segments[0].backbone, backbone(12), atol=1e-3)
     assert counted(found, reading.MODELS) == 2
+    found = read(tmp_path, [HEADER, "MODEL        0", "ENDMDL", *lines])
+    np.testing.assert_allclose(found.segments[0].backbone, backbone(12), atol=1e-3)
 
 
 def test_nucleic_acids_waters_and_ligands_are_no_protein(tmp_path: Path) -> None:
@@ -226,13 +229,16 @@ def test_coordinates_that_are_not_numbers_are_refused(tmp_path: Path) -> None:
     assert counted(found, reading.NOT_NUMBERS) == 1
 
 
-@pytest.mark.parametrize("name", ["cut.pdb", "cut.cif", "cut.pdb.gz", "empty.pdb", "noise.cif"])
+@pytest.mark.parametrize(
+    "name", ["cut.pdb", "cut.cif", "cut.pdb.gz", "spoiled.pdb.gz", "empty.pdb", "noise.cif"]
+)
 def test_a_damaged_file_is_refused_with_a_reason_and_raises_nothing(tmp_path: Path, name: str) -> None:
     text = "\n".join([HEADER, *chain(backbone(12))])
     content = {
         "cut.pdb": text[:-60].encode(),
         "cut.cif": b"data_x\nloop_\n_atom_site.id\n_atom_site.Cart_x\n1 2 3",
         "cut.pdb.gz": gzip.compress(text.encode())[:-30],
+        "spoiled.pdb.gz": (packed := gzip.compress(text.encode()))[:200] + b"\xff" * 40 + packed[240:],
         "empty.pdb": b"",
         "noise.cif": bytes(range(256)),
     }

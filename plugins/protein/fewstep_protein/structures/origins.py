@@ -93,9 +93,10 @@ def origins(places: Iterable[str], unpacked: Path) -> Found:
             "files, folders, tar and zip archives, wheels, package:NAME",
             "check the paths; unpack a Debian package with dpkg-deb -x",
         )
-    once = {_absolute(origin.path): origin for origin in reversed(found.files)}
-    found.files = list(reversed(once.values()))
-    return found
+    once: dict[str, Origin] = {}
+    for origin in found.files:
+        once.setdefault(_absolute(origin.path), origin)
+    return Found(list(once.values()), found.left)
 
 
 def _origins(place: str, unpacked: Path) -> Found:
