@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from fewstep.plugins import Gate, RecipeSpec
 
 SID = "Zhou et al.: Score identity distillation, 2024, arXiv:2404.04057"
@@ -41,6 +43,17 @@ LONG_APART = (
 LONG_HAND = f"{LONG}students .97 to .98; one call gives a crumpled point without hands"
 LONG_ALPHA = f"{LONG}.41 to .47, asked for the other class .11 to .14, not asked .31 to .33"
 LONG_BETA = f"{LONG}.29 to .31, asked for the other class .10 to .12, not asked .16 to .17"
+
+
+def _gates(
+    profiles: tuple[str, ...], *rows: tuple[str, str, Literal["at_least", "at_most"], float, str, str]
+) -> tuple[Gate, ...]:
+    """Gates of some profiles, each of: metric, who meets the bound, side, bound, who misses it, and why."""
+    return tuple(
+        Gate(metric=metric, of=of, control=control, profiles=profiles, why=why, **{side: bound})
+        for metric, of, side, bound, control, why in rows
+    )
+
 
 RECIPE = RecipeSpec(
     name="protein/sid-backbone",
@@ -126,48 +139,37 @@ RECIPE = RecipeSpec(
         },
     },
     gates=(
-        *(
-            Gate(metric=metric, of=of, control=control, at_least=bound, profiles=FULL, why=why)
-            for metric, of, control, bound, why in (
-                ("valid_bonds", "student", "teacher_ode", 0.98, BONDS),
-                ("valid_bonds", "teacher", "teacher_ode", 0.98, BONDS),
-                ("valid_chains", "student", "teacher_ode", 0.85, WHOLE),
-                ("right_handed", "student", "teacher_one_call", 0.9, HAND),
-                ("helix", "asked_alpha", "asked_beta", 0.3, ALPHA),
-                ("strand", "asked_beta", "asked_alpha", 0.2, BETA),
-            )
+        *_gates(
+            FULL,
+            ("valid_bonds", "student", "at_least", 0.98, "teacher_ode", BONDS),
+            ("valid_bonds", "teacher", "at_least", 0.98, "teacher_ode", BONDS),
+            ("valid_chains", "student", "at_least", 0.85, "teacher_ode", WHOLE),
+            ("rg_distance", "student", "at_most", 1.5, "teacher_fewstep", SIZE),
+            ("rg_to_teacher", "student", "at_most", 1.4, "teacher_fewstep", NEAR),
+            ("pair_to_teacher", "student", "at_most", 1.5, "teacher_fewstep", PAIRS),
+            ("clashes", "student", "at_most", 0.006, "teacher_ode", APART),
+            ("right_handed", "student", "at_least", 0.9, "teacher_one_call", HAND),
+            ("helix", "asked_alpha", "at_least", 0.3, "asked_beta", ALPHA),
+            ("strand", "asked_beta", "at_least", 0.2, "asked_alpha", BETA),
         ),
-        *(
-            Gate(metric=metric, control=control, at_most=bound, profiles=FULL, why=why)
-            for metric, control, bound, why in (
-                ("rg_distance", "teacher_fewstep", 1.5, SIZE),
-                ("rg_to_teacher", "teacher_fewstep", 1.4, NEAR),
-                ("pair_to_teacher", "teacher_fewstep", 1.5, PAIRS),
-                ("clashes", "teacher_ode", 0.006, APART),
-            )
+        *_gates(("eight",), ("valid_chains", "student", "at_least", 0.85, "teacher_fewstep", ROLL)),
+        *_gates(
+            ("long",),
+            ("valid_bonds", "student", "at_least", 0.98, "teacher_ode", LONG_BONDS),
+            ("valid_bonds", "teacher", "at_least", 0.98, "teacher_ode", LONG_BONDS),
+            ("valid_chains", "student", "at_least", 0.85, "teacher_ode", LONG_WHOLE),
+            ("rg_distance", "student", "at_most", 3.1, "teacher_ode", LONG_SIZE),
+            ("rg_to_teacher", "student", "at_most", 2.0, "teacher_fewstep", LONG_NEAR),
+            ("pair_to_teacher", "student", "at_most", 2.3, "teacher_fewstep", LONG_PAIRS),
+            ("clashes", "student", "at_most", 0.01, "teacher_ode", LONG_APART),
+            ("right_handed", "student", "at_least", 0.9, "teacher_one_call", LONG_HAND),
+            ("helix", "asked_alpha", "at_least", 0.3, "asked_beta", LONG_ALPHA),
+            ("strand", "asked_beta", "at_least", 0.2, "asked_alpha", LONG_BETA),
         ),
-        Gate(metric="valid_chains", control="teacher_fewstep", at_least=0.85, profiles=("eight",), why=ROLL),
-        *(
-            Gate(metric=metric, of=of, control=control, at_least=bound, profiles=("long",), why=why)
-            for metric, of, control, bound, why in (
-                ("valid_bonds", "student", "teacher_ode", 0.98, LONG_BONDS),
-                ("valid_bonds", "teacher", "teacher_ode", 0.98, LONG_BONDS),
-                ("valid_chains", "student", "teacher_ode", 0.85, LONG_WHOLE),
-                ("right_handed", "student", "teacher_one_call", 0.9, LONG_HAND),
-                ("helix", "asked_alpha", "asked_beta", 0.3, LONG_ALPHA),
-                ("strand", "asked_beta", "asked_alpha", 0.2, LONG_BETA),
-            )
+        *_gates(
+            ("smoke",),
+            ("rg_distance", "student", "at_most", 2.2, "teacher_fewstep", SMOKE),
+            ("clashes", "student", "at_most", 0.5, "teacher_ode", SMOKE),
         ),
-        *(
-            Gate(metric=metric, control=control, at_most=bound, profiles=("long",), why=why)
-            for metric, control, bound, why in (
-                ("rg_distance", "teacher_ode", 3.1, LONG_SIZE),
-                ("rg_to_teacher", "teacher_fewstep", 2.0, LONG_NEAR),
-                ("pair_to_teacher", "teacher_fewstep", 2.3, LONG_PAIRS),
-                ("clashes", "teacher_ode", 0.01, LONG_APART),
-            )
-        ),
-        Gate(metric="rg_distance", control="teacher_fewstep", at_most=2.2, profiles=("smoke",), why=SMOKE),
-        Gate(metric="clashes", control="teacher_ode", at_most=0.5, profiles=("smoke",), why=SMOKE),
     ),
 )
