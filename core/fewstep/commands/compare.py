@@ -47,9 +47,10 @@ def compare(
         return
     show_measured(comparison.labels, comparison.columns)
     if comparison.gated:
-        typer.echo("*        a gate asks for it")
+        typer.echo("*        a gate asks it of this contender")
     for one in comparison.runs:
         typer.echo(f"{one.letter}        {one.run.folder}: {story.verdict(one.evaluation)}")
+        typer.echo(f"         {story.training(one.run.files.training())}")
     if not comparison.same_items:
         typer.echo("caution  the runs do not share their held-out items")
     names = [name for name, _ in comparison.differences]

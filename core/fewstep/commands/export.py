@@ -15,9 +15,7 @@ def export(
     run: Annotated[str, typer.Argument(help="A run folder, or a recipe's name for its newest run.")],
     form: Annotated[
         list[str] | None,
-        typer.Option(
-            "--format", "-f", help="safetensors (the default), torch (.pt2) or onnx; again for more."
-        ),
+        typer.Option("--format", "-f", help="safetensors (default), torch (.pt2) or onnx; again for more."),
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder; export/ in the run folder by default.")

@@ -27,7 +27,7 @@ def run(
     resume: Annotated[
         Path | None, typer.Option("--resume", help="Go on with this folder; its settings stay.")
     ] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Where run folders are made.")] = Path("runs"),
+    out: Annotated[Path, typer.Option("--out", "-o", "--runs", help="Where runs are made.")] = Path("runs"),
     seed: Annotated[int | None, typer.Option("--seed", help="Short for -s seed=...")] = None,
     device: Annotated[
         str, typer.Option("--device", help="cpu, cuda, cuda:1; by default the best there is.")

@@ -29,9 +29,7 @@ def sample(
     ] = "student",
     out: Annotated[
         Path | None,
-        typer.Option(
-            "--out", "-o", help="Folder for the files, or the name of the file when one sample is asked for."
-        ),
+        typer.Option("--out", "-o", help="Folder for the files, or, of a single sample, the file's name."),
     ] = None,
     stream: Annotated[
         bool, typer.Option("--stream", help="Write piece by piece, however long; --out - is standard output.")

@@ -13,9 +13,7 @@ def serve(
     port: Annotated[int, typer.Option("--port", "-p", help="0 takes a free one.", min=0, max=65535)] = 8000,
     host: Annotated[
         str,
-        typer.Option(
-            "--host", help="Address to listen at; at 0.0.0.0 anybody who reaches this machine may draw."
-        ),
+        typer.Option("--host", help="Where to listen; at 0.0.0.0 anybody who reaches this machine may draw."),
     ] = "127.0.0.1",
     runs: Annotated[Path, typer.Option("--runs", help="Where runs are kept.")] = Path("runs"),
     device: Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1.")] = "",

@@ -107,6 +107,11 @@ def leaves(values: Mapping[str, Any], before: Path_ = ()) -> Iterator[tuple[Path
             yield (*before, name), value
 
 
+def flat(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted name -> value of every leaf, in order."""
+    return {".".join(path): value for path, value in leaves(values)}
+
+
 def read_yaml(file: Path) -> list[tuple[Path_, Any, str]]:
     """(path, value, "file:line") of every leaf of a settings file.
 

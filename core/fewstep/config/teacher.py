@@ -90,16 +90,12 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         if file.suffix == ".safetensors":
             return load_file(file)
         loaded = torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        # Torch's own text advises to run the code inside; nobody should.
+    except (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError, OSError, ValueError) as error:
+        # Torch's own text on code inside advises to run it; nobody should.
+        coded = isinstance(error, pickle.UnpicklingError)
+        why = "it is damaged, or holds code beside tensors" if coded else _first_line(error)
         raise FewstepError(
-            f"the teacher's weights in {file} cannot be read: it is damaged, or holds code beside tensors",
-            "a .safetensors file, or a .pt file that holds only tensors",
-            "copy or download the file again; if it was saved with code inside, save its state_dict alone",
-        ) from error
-    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError) as error:
-        raise FewstepError(
-            f"the teacher's weights in {file} cannot be read: {_first_line(error)}",
+            f"the teacher's weights in {file} cannot be read: {why}",
             "a .safetensors file, or a .pt file that holds only tensors",
             "copy or download the file again; if it was saved with code inside, save its state_dict alone",
         ) from error

@@ -122,10 +122,11 @@ def _filled(run: Run, campaign: Campaign, asked: Asked, state: RunFolder, watch:
     size = {portion: min(portion.count, asked.num - portion.first) for portion in portions}
     files = frozenset(file.name for file in folder.iterdir())
     missing = [portion for portion in portions if not _whole(state.path / portion.name, size[portion], files)]
+    cautions = cautions_of(asked.options)
     there = asked.num - sum(size[portion] for portion in missing)
     fresh, good, evaluations, seconds = 0, 0, 0, 0.0
     watch.stage_started("drawing", asked.num, there)
-    for caution in cautions_of(asked.options):
+    for caution in cautions:
         watch.cautioned("drawing", caution)
     for portion in missing:
         records, calls, spent = _drawn(run, campaign, asked, portion, state.path)
@@ -142,11 +143,8 @@ def _filled(run: Run, campaign: Campaign, asked: Asked, state: RunFolder, watch:
         tables = tuple(campaign.finish(asked.options, folder, records))
     watch.finished("drawing")
     passed, refused = _judged(campaign, records)
-    elapsed = time.monotonic() - begun
-    cautions = cautions_of(asked.options)
-    return Campaigned(
-        folder, tables, tuple(records), passed, refused, cautions, fresh, evaluations, seconds, elapsed
-    )
+    counts = fresh, evaluations, seconds, time.monotonic() - begun
+    return Campaigned(folder, tables, tuple(records), passed, refused, cautions, *counts)
 
 
 def _judged(

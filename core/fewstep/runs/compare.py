@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from markupsafe import Markup
 
-from fewstep.config.layers import leaves
+from fewstep.config.layers import flat
 from fewstep.errors import FewstepError
 from fewstep.protocol import Drawn, Key, Metric, Panel, tensors, tree_map
 from fewstep.runs import story
@@ -63,29 +63,33 @@ class Comparison:
 
     @property
     def labels(self) -> list[str]:
-        """What each line of the table is; a star marks what a gate asks for."""
-        return ["calls", "seconds", *(story.label(m) + " *" * (m.name in self.gated) for m in self.metrics)]
+        """What each line of the table is."""
+        return ["calls", "seconds", *map(story.label, self.metrics)]
 
     @property
     def columns(self) -> dict[str, dict[str, list[str]]]:
-        """Contender -> letter of a run that has it -> a text for each label."""
+        """Contender -> letter of a run that has it -> a text for each label; a star marks what a gate asks of it."""
         found: dict[str, dict[str, list[str]]] = {}
         for one in self.runs:
             for row in one.evaluation.rows:
-                found.setdefault(row.contender, {})[one.letter] = self._cells(row)
+                asked = {gate.metric for gate in one.evaluation.gates if gate.of == row.contender}
+                found.setdefault(row.contender, {})[one.letter] = self._cells(row, asked)
         return found
 
-    def _cells(self, row: Row) -> list[str]:
-        scores = [row.scores.get(metric.name) for metric in self.metrics]
-        told = [ABSENT if score is None else story.interval(score) for score in scores]
+    def _cells(self, row: Row, asked: Collection[str]) -> list[str]:
+        told = []
+        for name in (metric.name for metric in self.metrics):
+            text = story.interval(row.scores[name]) if name in row.scores else ABSENT
+            value, *interval = text.split(" ", 1)
+            told.append(" ".join([value + "*" * (name in asked), *interval]))
         return [str(row.evaluations), story.number(row.seconds), *told]
 
     @property
     def differences(self) -> list[tuple[str, list[str]]]:
         """(setting, its value in each run) where they are not all the same."""
-        flat = [{".".join(k): v for k, v in leaves(one.run.setup.resolved.values)} for one in self.runs]
-        names = dict.fromkeys(name for settings in flat for name in settings)
-        table = [(name, [_plain(settings, name) for settings in flat]) for name in names]
+        every = [flat(one.run.setup.resolved.values) for one in self.runs]
+        names = dict.fromkeys(name for settings in every for name in settings)
+        table = [(name, [_plain(settings, name) for settings in every]) for name in names]
         return [(name, values) for name, values in table if len(set(values)) > 1]
 
     @property
@@ -100,7 +104,12 @@ class Comparison:
         """For scripts."""
         return {
             "runs": [
-                {"letter": one.letter, "run": str(one.run.folder), **one.evaluation.as_json()}
+                {
+                    "letter": one.letter,
+                    "run": str(one.run.folder),
+                    "training": one.run.files.training(),
+                    **one.evaluation.as_json(),
+                }
                 for one in self.runs
             ],
             "settings": dict(self.differences),
@@ -161,10 +170,7 @@ def write(comparison: Comparison, out: Path) -> Path:
     """The page, in one file that needs no network."""
     with writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
-        draft = out.with_name(f".{out.name}.draft")
-        draft.write_text(render(comparison), "utf-8")
-        draft.replace(out)
-    return out
+    return RunFolder(out.parent).write(out.name, render(comparison))
 
 
 def render(comparison: Comparison) -> str:

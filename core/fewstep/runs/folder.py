@@ -131,6 +131,16 @@ class RunFolder:
                 series.setdefault((line["stage"], name), {})[line["cycle"]] = value
         return {name: sorted(points.items()) for name, points in series.items()}
 
+    def training(self) -> dict[str, dict[str, float]]:
+        """Stage -> updates and seconds, as far as metrics tell; what was trained again after a kill has cost, too."""
+        found: dict[str, dict[str, float]] = {}
+        before = 0.0
+        for line in self.lines("metrics.jsonl"):
+            spent = line["t"] - (before if line["t"] >= before else 0.0)  # a run that goes on has a new clock
+            stage = found.setdefault(line["stage"], {"updates": 0, "seconds": 0.0})
+            stage["updates"], stage["seconds"], before = line["updates"], stage["seconds"] + spent, line["t"]
+        return found
+
 
 def find_run(name: str, root: Path = Path("runs")) -> RunFolder:
     """The run that a person means: a folder, or a recipe's (or any folder's) newest run.

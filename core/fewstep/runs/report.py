@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 from markupsafe import Markup
 
+from fewstep.config.layers import flat
 from fewstep.protocol import Drawn, Metric, Panel, Score
 from fewstep.runs import charts, story
 from fewstep.runs.evaluation import Evaluation, Row
@@ -113,14 +114,8 @@ def _losses(run: Run) -> Iterator[str]:
 
 def _settings(run: Run) -> list[tuple[str, str, str]]:
     """(name, value, origin) of every setting."""
-    from fewstep.config.layers import leaves
-
     resolved = run.setup.resolved
     return [
-        (
-            ".".join(path),
-            "none" if value is None else str(value),
-            resolved.origins.get(".".join(path), "default"),
-        )
-        for path, value in leaves(resolved.values)
+        (name, "none" if value is None else str(value), resolved.origins.get(name, "default"))
+        for name, value in flat(resolved.values).items()
     ]

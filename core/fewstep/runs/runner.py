@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from fewstep.config.layers import flat
 from fewstep.engine import Settings, Stopped, Watch, execute
 from fewstep.errors import FewstepError
 from fewstep.plugins.lifecycle import RunHooks
@@ -210,7 +211,7 @@ def again(setup: Setup) -> str:
     """The command that makes the same run: the profile, and every setting that was given beside it."""
     words = ["fewstep", "run", setup.recipe.name]
     words += ["--profile", setup.profile] if setup.profile != DEFAULT else []
-    for name, value in _flat(setup.resolved.values).items():
+    for name, value in flat(setup.resolved.values).items():
         origin = setup.resolved.origins.get(name, "default")
         if origin != "default" and not origin.startswith("preset "):
             words += ["-s", f"{name}={json.dumps(value)}"]
@@ -246,24 +247,15 @@ def _reopened(path: Path, recipe: str, asked: Mapping[str, Any]) -> Run:
 def _same(found: Setup, asked: Setup, folder: RunFolder) -> None:
     if found.resolved.hash == asked.resolved.hash:
         return
-    old, new = _flat(found.resolved.values), _flat(asked.resolved.values)
-    lines = [f"  {name}: {old.get(name)!r} there, {new.get(name)!r} now" for name in {**old, **new}]
-    changed = [
-        line for line, name in zip(lines, {**old, **new}, strict=True) if old.get(name) != new.get(name)
-    ]
+    old, new = flat(found.resolved.values), flat(asked.resolved.values)
+    changed = [name for name in {**old, **new} if old.get(name) != new.get(name)]
+    lines = [f"  {name}: {old.get(name)!r} there, {new.get(name)!r} now" for name in changed]
     raise FewstepError(
-        f"the run in {folder.path} was begun with other settings:\n" + "\n".join(changed),
+        f"the run in {folder.path} was begun with other settings:\n" + "\n".join(lines),
         "the same settings, so that the run means one thing",
         f"fewstep run {found.recipe.name} --resume {shlex.quote(str(folder.path))}   # keeps its settings; "
         "leave --resume out to begin anew",
     )
-
-
-def _flat(values: Mapping[str, Any], before: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        flat |= _flat(value, f"{before}{name}.") if isinstance(value, Mapping) else {f"{before}{name}": value}
-    return flat
 
 
 def _files(run: Run) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from fewstep.protocol import Metric, Product, Score
 from fewstep.runs.evaluation import Evaluation, Outcome, Row
@@ -52,6 +52,14 @@ def gate_sentence(gate: Outcome) -> str:
         f"{gate.of} {met} {gate.metric} {gate.bound} with {number(gate.value)}; "
         f"the control {gate.control} ({number(gate.control_value)}) {missed}"
     )
+
+
+def training(spent: Mapping[str, Mapping[str, float]]) -> str:
+    """What each stage of a run cost."""
+    told = [
+        f"{stage} {cost['updates']:,} updates in {cost['seconds']:,.1f} s" for stage, cost in spent.items()
+    ]
+    return f"Trained: {', '.join(told)}." if told else "Nothing was trained."
 
 
 def table_head(product: Product) -> list[str]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fewstep.processes import Gaussian
 from fewstep.protocol import Cond
-from fewstep.testing.empirical import EmpiricalTeacher, WienerTeacher
+from fewstep.testing.empirical import EmpiricalTeacher
 from fewstep.testing.exact import Exact
 from fewstep.testing.gaussians import CovarianceTeacher, GaussianTeacher, ar1_covariance
 from fewstep.testing.markov import (
@@ -36,7 +36,6 @@ __all__ = [
     "MixtureTeacher",
     "ProjectedTeacher",
     "RouseTeacher",
-    "WienerTeacher",
     "all_sequences",
     "ar1_covariance",
     "chain_lengths",

@@ -1,11 +1,6 @@
-"""Exact denoisers made from data: the best linear one, and that of the stored points themselves.
-
-They turn any data set into an oracle. Shape legend: B batch, N stored events, ... event, d its size.
-"""
+"""The exact denoiser of stored points, which turns any data set into an oracle. Shapes: B batch, N stored, ... event."""
 
 from __future__ import annotations
-
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -13,39 +8,6 @@ from torch import Tensor
 from fewstep.processes import Gaussian
 from fewstep.protocol import Cond
 from fewstep.testing.exact import Exact
-from fewstep.testing.gaussians import CovarianceTeacher
-
-
-class WienerTeacher(CovarianceTeacher):
-    """The best linear denoiser of any data: exact for a Gaussian with the data's mean and covariance (Wiener 1949).
-
-    Args:
-        process: a Gaussian process.
-        data: (N, ...) events.
-    """
-
-    def __init__(self, process: Gaussian, data: Tensor) -> None:
-        """Keep the first two moments."""
-        flat = data.flatten(1).double()
-        mean = flat.mean(0)
-        super().__init__(process, (flat - mean).T @ (flat - mean) / len(flat), mean)
-
-    def believe(self, xt: Tensor, t: Tensor, cond: Cond) -> Tensor:
-        """One gain per principal axis; masked elements carry no evidence."""
-        flat = xt.flatten(1)
-        if cond.mask is not None:
-            shown = cond.mask.expand(xt.shape).flatten(1)
-            return super().believe(flat, t, replace(cond, mask=shown)).reshape(xt.shape)
-        alpha, sigma = self.process.alpha(t)[:, None], self.process.sigma(t)[:, None]
-        gain = alpha * self.values / (alpha.square() * self.values + sigma.square())
-        residual = (flat.double() - alpha * self.mean) @ self.vectors
-        return (self.mean + (gain * residual) @ self.vectors.T).reshape(xt.shape).to(xt.dtype)
-
-    def error(self, t: Tensor) -> Tensor:
-        """(B,) mean squared error per element: the mean of c sigma^2 / (alpha^2 c + sigma^2) over variances c."""
-        alpha, sigma = self.process.alpha(t)[:, None], self.process.sigma(t)[:, None]
-        variance = sigma.square()
-        return (self.values * variance / (alpha.square() * self.values + variance)).mean(1)
 
 
 class EmpiricalTeacher(Exact):

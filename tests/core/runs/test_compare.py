@@ -63,11 +63,34 @@ def test_items_without_a_truth_are_known_by_what_is_asked(compared: Comparison) 
 
 
 def test_the_table_has_a_column_for_every_contender_of_every_run(compared: Comparison) -> None:
-    assert compared.labels == ["calls", "seconds", "radius error ↓ *"]
+    assert compared.labels == ["calls", "seconds", "radius error ↓"]
     calls = {name: {run: cells[0] for run, cells in of.items()} for name, of in compared.columns.items()}
     every = {"student": "1", "teacher": "19", "teacher_1step": "1"}
     assert calls == {name: dict.fromkeys("AB", number) for name, number in every.items()}
     assert all("[" in cells[-1] for of in compared.columns.values() for cells in of.values())
+
+
+def test_a_star_marks_the_number_of_whom_a_gate_asks_it_and_nobody_elses(compared: Comparison) -> None:
+    starred = {name for name, of in compared.columns.items() for cells in of.values() if "* [" in cells[-1]}
+    assert starred == {"student"}
+
+
+def test_what_training_cost_is_told(compared: Comparison, tmp_path: Path) -> None:
+    assert re.search(r"Trained: \w+ \d+ updates in [\d.]+ s", render(compared))
+    assert all(run["training"] for run in compared.as_json()["runs"])
+    folder = RunFolder(tmp_path)
+    for stage, updates, t in (
+        ("a", 50, 3.0),
+        ("a", 100, 5.0),
+        ("b", 10, 7.0),
+        ("b", 10, 4.0),
+        ("b", 20, 6.0),
+    ):
+        folder.append("metrics.jsonl", {"stage": stage, "updates": updates, "t": t})
+    assert folder.training() == {
+        "a": {"updates": 100, "seconds": 5.0},
+        "b": {"updates": 20, "seconds": 8.0},
+    }
 
 
 def test_only_settings_that_differ_are_listed(compared: Comparison) -> None:
