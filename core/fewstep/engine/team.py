@@ -36,6 +36,7 @@ class Team:
         for role in assembly.roles.values():
             role.requires_grad_(False).eval()
         self.roles: dict[str, nn.Module] = sharded(assembly.roles) if shard else dict(assembly.roles)
+        self.sharded = self.roles.values() if shard else ()
         self.learners = {
             name: Learner(self.roles[name], optim, self.owned[name], self.asked[name].reset_every)
             for name, optim in assembly.optimizers.items()
@@ -62,7 +63,7 @@ class Team:
         wanted = frozenset(phase.updates + phase.builds) if phase else frozenset()
         if wanted == self.active:
             return
-        reshard(self.roles.values())
+        reshard(self.sharded)
         for name in self.learners.keys() & (wanted ^ self.active):
             for parameter in self.learners[name].parameters:
                 parameter.requires_grad_(name in wanted)

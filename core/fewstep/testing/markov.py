@@ -108,37 +108,36 @@ def sampler_law(model: Any, length: int, steps: int, *, differentiable: bool = F
 
 
 def _grown_law(model: Any, length: int, steps: int) -> Tensor:
-    process = model.process
-    sequences = all_sequences(process.vocabulary, length)
-    subsets = list(range(2**length))
+    sequences = all_sequences(model.process.vocabulary, length)
     law = {0: torch.ones(len(sequences), dtype=torch.float64)}
-    times = process.grid(steps)
-    for i in range(steps):
-        table = _revealed(model, sequences, length, float(times[i]))
+    for i, time in enumerate(model.process.grid(steps)[:steps].tolist()):
+        table = _revealed(model, sequences, length, time)
         rho, grown = 1 / (steps - i), dict[int, Tensor]()
         for before, mass in law.items():
-            for after in (b for b in subsets if b & before == before):
-                new = [place for place in range(length) if (after ^ before) >> place & 1]
-                factor = rho ** len(new) * (1 - rho) ** (length - after.bit_count())
+            held = {before: mass}  # times the probability of the tokens in B - A, one of them after the other
+            for after in (b for b in range(2**length) if b & before == before):
+                new = after ^ before
+                if lowest := new & -new:
+                    held[after] = held[after ^ lowest] * table[before][lowest.bit_length() - 1]
+                factor = rho ** new.bit_count() * (1 - rho) ** (length - after.bit_count())
                 if factor > 0:
-                    gain = mass * factor * table[before][:, new].sum(1).exp()
-                    grown[after] = grown[after] + gain if after in grown else gain
+                    grown[after] = grown.get(after, 0) + held[after] * factor
         law = grown
     return law[2**length - 1]
 
 
 def _revealed(model: Any, sequences: Tensor, length: int, time: float) -> list[Tensor]:
-    """For every set of visible positions the (V^L, L) log-probability that the model gives to each sequence's tokens."""
+    """For every set of visible positions the (L, V^L) probability that the model gives to each sequence's tokens."""
     process = model.process
     states = all_sequences(process.vocabulary + 1, length)
     t = torch.full((len(states),), time, dtype=torch.float64)
-    log = torch.log_softmax(model(states, t, Cond()).x0.double(), -1)
+    belief = torch.softmax(model(states, t, Cond()).x0.double(), -1)
     digits = (process.vocabulary + 1) ** torch.arange(length - 1, -1, -1)
     found = []
     for subset in range(2**length):
         visible = torch.tensor([bool(subset >> place & 1) for place in range(length)])
         index = (torch.where(visible, sequences, process.hidden_token) * digits).sum(1)
-        found.append(log[index].gather(-1, sequences.unsqueeze(-1)).squeeze(-1))
+        found.append(belief[index].gather(-1, sequences.unsqueeze(-1)).squeeze(-1).T.contiguous())
     return found
 
 

@@ -304,10 +304,14 @@ class OneHot(nn.Module):
         return logits if self.out > 1 else logits.squeeze(-1)
 
 
+def fresh_student(seed: int) -> FewStepTokens:
+    torch.manual_seed(seed)
+    return FewStepTokens(OneHot(SIZE), Masked(SIZE), "logits", steps=2)
+
+
 def warm_student(teacher: MarkovTeacher, seed: int) -> FewStepTokens:
     """A student that imitates the exact posterior on every state: the undistilled few-step sampler."""
-    torch.manual_seed(seed)
-    student = FewStepTokens(OneHot(SIZE), Masked(SIZE), "logits", steps=2)
+    student = fresh_student(seed)
     grid = torch.cartesian_prod(*[torch.arange(SIZE + 1)] * LENGTH)
     middle = torch.full((len(grid),), 0.5, dtype=torch.float64)
     target = teacher(grid, middle, Cond()).x0.softmax(-1).float()
@@ -332,14 +336,21 @@ def language(seed: int) -> tuple[float, float]:
         at = torch.searchsorted(law.flatten().cumsum(0), key.uniform((rows,))).clamp(max=len(data) - 1)
         return Batch(like=data[at], x=data[at])
 
+    warm = warm_student(teacher, seed)
+
+    def student() -> FewStepTokens:
+        again = fresh_student(seed)
+        again.load_state_dict(warm.state_dict())
+        return again
+
     def reached(disc: Callable[[], nn.Module]) -> float:
-        make = {"teacher": lambda: teacher, "student": lambda: warm_student(teacher, seed), "disc": disc}
+        make = {"teacher": lambda: teacher, "student": student, "disc": disc}
         objective = RatioPolicy(Uniform(0.02, 0.98), corruption=Coupled(), critic_updates=3)
         rates = {"student": 1e-3, "disc": 5e-3}
         shelf = train(objective, make, Drawn(256, sequences), 500, seed, rates, head_start=120)
         return divergence(sampler_law(shelf["student"], LENGTH, 2), law)
 
-    start = divergence(sampler_law(warm_student(teacher, seed), LENGTH, 2), law)
+    start = divergence(sampler_law(warm, LENGTH, 2), law)
     return reached(lambda: OneHot(1)) / start, reached(Scrambled) / start
 
 

@@ -54,10 +54,16 @@ class Chain:
         """(V^L,) exact probabilities of all sequences."""
         return sequence_law(self.teacher, self.length)
 
+    @cached_property
+    def table(self) -> tuple[Tensor, Tensor]:
+        """All sequences (V^L, L), and the distribution function (V^L,) over them."""
+        return all_sequences(self.vocabulary, self.length), self.law.cumsum(0)
+
     def draw(self, count: int, key: Key) -> Tensor:
         """(count, L) exact samples, by inverting the distribution function of the whole sequence."""
-        where = torch.searchsorted(self.law.cumsum(0), key.uniform((count,)), right=True)
-        return all_sequences(self.vocabulary, self.length)[where.clamp(max=len(self.law) - 1)]
+        sequences, up_to = self.table
+        where = torch.searchsorted(up_to, key.uniform((count,)), right=True)
+        return sequences[where.clamp(max=len(sequences) - 1)]
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from torch import Tensor
 
@@ -13,25 +14,26 @@ from fewstep_text.markov.chain import Chain, law_of
 
 def chain_metrics(chain: Chain) -> tuple[Metric, ...]:
     """KL both ways, and the variety of neighboring letters."""
+    exact = partial(_exact, _once(partial(law_of, process=chain.process)), len(chain.law))
     return (
         Metric(
             "forward_kl",
             "lower",
-            _exact(chain, lambda q: divergence(chain.law, q)),
+            exact(lambda q: divergence(chain.law, q)),
             "nats",
             "KL(chain | sampler), exact: what the sampler misses",
         ),
         Metric(
             "reverse_kl",
             "lower",
-            _exact(chain, lambda q: divergence(q, chain.law)),
+            exact(lambda q: divergence(q, chain.law)),
             "nats",
             "KL(sampler | chain), exact: what the sampler makes up",
         ),
         Metric(
             "pair_entropy_gap",
             "lower",
-            _exact(chain, lambda q: abs(pair_entropy(q, chain) - pair_entropy(chain.law, chain))),
+            exact(lambda q: abs(pair_entropy(q, chain) - pair_entropy(chain.law, chain))),
             "nats",
             "how far the mean entropy of neighboring letters is from the chain's, exact; large for repetition",
         ),
@@ -51,11 +53,25 @@ def pair_entropy(law: Tensor, chain: Chain) -> float:
     return sum(found) / len(found)
 
 
-def _exact(chain: Chain, number: Callable[[Tensor], float]) -> Callable[[Tree, Batch, Key], Score]:
-    """A number of the sampler's law; it has no sampling error, so its interval is a point."""
+def _once(law: Callable[[Tree], Tensor]) -> Callable[[Tree], Tensor]:
+    """The law of the samples that were last asked about is kept: every metric asks about the same ones in turn."""
+    kept: list[tuple[Tree, Tensor]] = []
+
+    def known(x: Tree) -> Tensor:
+        if not kept or kept[0][0] is not x:
+            kept[:] = [(x, law(x))]
+        return kept[0][1]
+
+    return known
+
+
+def _exact(
+    law: Callable[[Tree], Tensor], size: int, number: Callable[[Tensor], float]
+) -> Callable[[Tree, Batch, Key], Score]:
+    """A number of the sampler's law over ``size`` sequences; it has no sampling error, so its interval is a point."""
 
     def measure(x: Tree, batch: Batch, key: Key) -> Score:
-        value = number(law_of(x, chain.process))
-        return Score(value, value, value, len(chain.law))
+        value = number(law(x))
+        return Score(value, value, value, size)
 
     return measure
