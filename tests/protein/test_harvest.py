@@ -11,6 +11,7 @@ import sys
 import tarfile
 import zipfile
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import gemmi
@@ -197,6 +198,13 @@ def test_installed_packages_are_named_and_all_bad_places_are_told_at_once(tmp_pa
         origins(["package:no-such-thing", str(tmp_path / "nowhere"), str(tmp_path)], tmp_path / "work")
     for told in ("no such package is installed", "No such file or directory", "holds no PDB or mmCIF file"):
         assert told in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["structures.npz", "provenance.csv"])
+def test_the_shipped_file_is_the_one_whose_making_is_described(name: str) -> None:
+    shipped = Path(segments.__file__).with_name(name).read_bytes()
+    card = Path(__file__).parents[2] / "plugins" / "protein" / "DATA.md"
+    assert f"| `{name}` | `{sha256(shipped).hexdigest()}` |" in card.read_text().splitlines()
 
 
 # --- folders of strangers ---------------------------------------------------------------------------------------------
