@@ -72,3 +72,15 @@ def sounds(tmp_path_factory: pytest.TempPathFactory) -> Sounds:
     folder: Path = tmp_path_factory.mktemp("corpus")
     found = load_corpus(CorpusSettings(sentences=1, takes=1, held_out=6), folder).testing
     return Sounds(found, tuple(GriffinLim()(one.mel) for one in found))
+
+
+@pytest.fixture(scope="session")
+def song(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Four tones of a second each, as a file."""
+    import soundfile
+
+    time = torch.arange(22050) / 22050
+    wave = torch.cat([0.2 * torch.sin(2 * torch.pi * hertz * time) for hertz in (262, 330, 392, 523)])
+    file = tmp_path_factory.mktemp("song") / "song.wav"
+    soundfile.write(file, wave.numpy(), 22050)
+    return str(file)
