@@ -124,6 +124,7 @@ def test_nothing_that_can_be_used_is_an_error_that_says_why(tmp_path: Path) -> N
         harvest(Asked([str(tmp_path)]), tmp_path / "out.npz")
     assert "no atom of a protein" in str(caught.value)
     assert not (tmp_path / "out.npz").exists()
+    assert "/empty.pdb,,no atom of a protein in it,refused" in (tmp_path / "out.refused.csv").read_text()
 
 
 @pytest.mark.parametrize(

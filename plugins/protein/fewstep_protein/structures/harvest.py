@@ -185,10 +185,12 @@ def _harvest(asked: Asked, out: Path, work: Path, watch: Watch | None) -> tuple[
     records = read_all(found.files, asked, work, account, watch)
     chosen = choose(records, asked, account)
     if not chosen:
+        with writing(refusals_of(out)):
+            write_refusals(refusals_of(out), account)
         raise FewstepError(
             f"{account.files} files gave no segment that can be used",
             f"unbroken proteins of at least {asked.shortest} residues",
-            "see the reasons: " + "; ".join(what for what, *_ in account.table()[:5]),
+            f"see the reasons in {refusals_of(out)}: " + "; ".join(what for what, *_ in account.table()[:5]),
         )
     structures = split(chosen, asked, work, account, watch)
     kept = [chosen[structure.name] for structure in structures]
