@@ -161,7 +161,7 @@ def test_a_flow_map_leads_to_the_time_where_the_flow_ends_and_no_step_begins_bel
     batch = recipe.evaluation(BackboneConfig.model_validate(TINY), 2, Key(1))
     end = student(batch.x, torch.full((2,), 5e-4, dtype=torch.float64), batch.cond)
     torch.testing.assert_close(end.x0, batch.x / (1 - 5e-4))
-    with pytest.raises(ValidationError, match="finest 0.01 must be above cleanest 0.02"):
+    with pytest.raises(ValidationError, match=r"finest 0.01 must be above cleanest 0.02"):
         BackboneConfig.model_validate({**TINY, "cleanest": 0.02})
 
 
