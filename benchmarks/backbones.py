@@ -96,7 +96,12 @@ def main() -> None:
         batch = held_out(run, given)
         for name, sampler in asked(run, given):
             drawn = drawn_once(name, sampler, run.shelf, batch, Key(given.seed))
-            rows.append(row(f"{folder.name}: {name}", *measured(drawn.x, batch)))
+            rows.append(
+                row(
+                    f"{run.setup.profile} seed {run.setup.resolved.config.seed}: {name}",
+                    *measured(drawn.x, batch),
+                )
+            )
     rows.append(row("held out", *measured(batch.x, batch)))
     print(markdown(("run: who", *SHOWN, f"clashes at most {FEW:g}", "Rg (angstrom)"), rows))
 
