@@ -39,6 +39,11 @@ def made(cache: Path, **settings: Any) -> tuple[Plan, Shelf]:
     return plan, execute(plan, site)
 
 
+@pytest.fixture(scope="module")
+def plain(cache: Path) -> tuple[Plan, Shelf]:
+    return made(cache)
+
+
 def drawn(plan: Plan, shelf: Shelf, folder: Path, contender: str = "student", **asked: Any) -> list[Path]:
     batch = plan.product.request(PromptOptions(**asked), 1, Key(2))
     *_, last = plan.product.contenders[contender].fn(shelf, batch, Step.inference(Key(3)))
@@ -46,8 +51,10 @@ def drawn(plan: Plan, shelf: Shelf, folder: Path, contender: str = "student", **
 
 
 @pytest.mark.slow
-def test_a_tiny_pipeline_is_taught_distilled_and_asked_for_a_sound(cache: Path, tmp_path: Path) -> None:
-    plan, shelf = made(cache)
+def test_a_tiny_pipeline_is_taught_distilled_and_asked_for_a_sound(
+    plain: tuple[Plan, Shelf], tmp_path: Path
+) -> None:
+    plan, shelf = plain
     rows = {row.contender: row.evaluations for row in evaluate(plan.product, shelf, Key(1)).rows}
     assert rows == {"teacher": 6, "student": 1, "teacher_few": 2}
     (file,) = drawn(plan, shelf, tmp_path, text="A low tone!", seconds=0.5, guidance=4.0)
@@ -60,9 +67,9 @@ def test_a_tiny_pipeline_is_taught_distilled_and_asked_for_a_sound(cache: Path, 
 
 
 def test_an_edit_begins_with_the_recording_that_the_pipeline_itself_drowns_in_noise(
-    cache: Path, teacher: Callable[[str], PipelineTeacher], tmp_path: Path
+    plain: tuple[Plan, Shelf], teacher: Callable[[str], PipelineTeacher], tmp_path: Path
 ) -> None:
-    plan, shelf = made(cache)
+    plan, shelf = plain
     field = teacher("StableAudioPipeline")
     soundfile.write(tmp_path / "one.wav", tones(1, 8000, 0.5).waves[0].numpy(), 8000)
     asked = PromptOptions(text="a low tone", seconds=0.5, like=str(tmp_path / "one.wav"), strength=0.2)
