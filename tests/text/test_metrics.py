@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 from torch import Tensor
 
@@ -16,11 +18,13 @@ TEXT = data.clean(data.read("python-topics"))
 JUDGING, TRUTH = TEXT[:60_000], TEXT[60_000:120_000]
 
 
+@cache
 def metrics() -> dict[str, Metric]:
     judge = NGrams(data.stream(JUDGING, TOKENIZER).numpy(), TOKENIZER.size, 4)
     return {metric.name: metric for metric in text_metrics(judge, 8)}
 
 
+@cache
 def truth() -> Tensor:
     return data.Windows(data.stream(TRUTH, TOKENIZER), 24, 400).batch(0, Key(0)).x
 

@@ -13,6 +13,20 @@ PAPER = "Zheng et al., Ultra-Fast Language Generation via Discrete Diffusion Div
 STUDY = "three seeds; the table stands in the plugin's README"
 
 
+SMOKE = {
+    "width": 32,
+    "context": 12,  # no feature sees further than 12 tokens: three kernels of 7, the last one dilated by 2
+    "teacher_updates": 500,
+    "updates": 380,
+    "head_start": 200,
+    "rate": 6e-4,
+}
+"""Of ``text/didi``."""
+
+SMOKE_SURPRISE = "students 5.27 to 5.30, controls 5.41 to 5.48 on seeds 0 to 2; 5.24 to 5.25, 5.39 on 3 and 4"
+SMOKE_DISTANCE = "students 0.227 to 0.231, controls 0.312 to 0.317 on seeds 0 to 2; 0.222 to 0.228, 0.303 to 0.314 on 3 and 4"
+
+
 @hookimpl
 def fewstep_recipes() -> Iterable[RecipeSpec]:
     """Recipes of this plugin."""
@@ -54,18 +68,24 @@ def _didi() -> RecipeSpec:
         build="fewstep_text.didi.recipe:build",
         extra="text",
         paper=PAPER,
-        presets={"smoke": {"teacher_updates": 500, "updates": 380, "head_start": 200, "rate": 4e-4}},
+        presets={"smoke": SMOKE},
         gates=(
-            Gate(metric="surprise", control="teacher_fewstep", at_most=5.1, profiles=("smoke",), why=STUDY),
+            Gate(
+                metric="surprise",
+                control="teacher_fewstep",
+                at_most=5.35,
+                profiles=("smoke",),
+                why=SMOKE_SURPRISE,
+            ),
             Gate(
                 metric="surprise", control="teacher_fewstep", at_most=4.65, profiles=("default",), why=STUDY
             ),
             Gate(
                 metric="trigram_distance",
                 control="teacher_greedy",
-                at_most=0.24,
+                at_most=0.27,
                 profiles=("smoke",),
-                why=STUDY,
+                why=SMOKE_DISTANCE,
             ),
             Gate(
                 metric="trigram_distance",

@@ -7,7 +7,7 @@ in K calls, where the teacher needs many; a discriminator between its continuati
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 from torch import Tensor
@@ -69,14 +69,15 @@ def build(config: DidiConfig, site: Site) -> Plan:
 
 
 def load(config: DataConfig) -> Corpus:
-    """Read, clean, split, tokenize."""
-    text = data.clean(data.read(config.corpus, config.path), config.alphabet)
-    training, judging, prompting = data.split(text)
-    tokenizer = (
-        byte_pairs(training, config.vocabulary, config.alphabet)
-        if config.vocabulary
-        else characters(config.alphabet)
-    )
+    """The text as it is now, cut into tokens."""
+    return cut(data.read(config.corpus, config.path), config.alphabet, config.vocabulary)
+
+
+@lru_cache(maxsize=2)
+def cut(text: str, alphabet: str, vocabulary: int) -> Corpus:
+    """Clean, split, tokenize; kept, because plans of one text are built one after another and this takes a second."""
+    training, judging, prompting = data.split(data.clean(text, alphabet))
+    tokenizer = byte_pairs(training, vocabulary, alphabet) if vocabulary else characters(alphabet)
     streams = [data.stream(part, tokenizer) for part in (training, judging, prompting)]
     return Corpus(tokenizer, *streams)
 
