@@ -154,17 +154,6 @@ def test_the_early_checkpoint_is_an_earlier_teacher(tmp_path: Path) -> None:
     assert not torch.allclose(early, late)
 
 
-def test_a_flow_map_leads_to_the_time_where_the_flow_ends_and_no_step_begins_below_it(tmp_path: Path) -> None:
-    shelf = execute(*tiny(tmp_path, objective="consistency", cleanest=5e-4))
-    student = shelf["student"]
-    assert student.process.t_min == shelf["teacher"].process.t_min == 5e-4
-    batch = recipe.evaluation(BackboneConfig.model_validate(TINY), 2, Key(1))
-    end = student(batch.x, torch.full((2,), 5e-4, dtype=torch.float64), batch.cond)
-    torch.testing.assert_close(end.x0, batch.x / (1 - 5e-4))
-    with pytest.raises(ValidationError, match=r"finest 0.01 must be above cleanest 0.02"):
-        BackboneConfig.model_validate({**TINY, "cleanest": 0.02})
-
-
 @pytest.mark.parametrize("solver", ["sde", "ode", "proteina"])
 def test_teachers_are_drawn_by_any_of_the_solvers_in_the_asked_calls(solver: str, tmp_path: Path) -> None:
     plan, _ = tiny(tmp_path, teacher_solver=solver, teacher_steps=7)

@@ -33,17 +33,9 @@ class BackboneConfig(RecipeConfig):
         0.01,
         "start time of the student's last step",
         unit="flow time",
-        gt=0,
+        gt=0.005,
         lt=0.7,
         paper="Xie et al. 2025",
-    )
-    cleanest: float = setting(
-        0.005,
-        "where the flow ends, with that much noise in nm on every coordinate; a flow map (objective=consistency) leads "
-        "there and keeps it: give it 0.0005",
-        unit="flow time",
-        gt=0,
-        lt=0.1,
     )
     fake: Literal["per-step", "shared"] = setting(
         "per-step",
@@ -116,12 +108,4 @@ class BackboneConfig(RecipeConfig):
     def _lengths(self) -> Self:
         if self.shortest > self.longest:
             raise ValueError(f"shortest {self.shortest} is above longest {self.longest}")
-        return self
-
-    @model_validator(mode="after")
-    def _ends(self) -> Self:
-        if self.finest <= self.cleanest:
-            raise ValueError(
-                f"finest {self.finest} must be above cleanest {self.cleanest}, where the flow ends"
-            )
         return self

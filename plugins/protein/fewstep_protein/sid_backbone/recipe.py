@@ -72,6 +72,9 @@ from fewstep_protein.teachers.loading import given_early, given_teacher
 from fewstep_protein.teachers.proteina import read_folds
 from fewstep_protein.teachers.training import taught, turned
 
+T_MIN = 0.005
+"""Cleanest flow time: noise of 0.05 angstrom, half of what the last step of a student begins with."""
+
 
 def build(config: BackboneConfig, site: Site) -> Plan:
     """Teacher, student, and what is measured and written."""
@@ -105,7 +108,7 @@ def build(config: BackboneConfig, site: Site) -> Plan:
 def make_process(config: BackboneConfig) -> Gaussian:
     """Rectified flow on centered chains; times are spaced evenly in about the logarithm of the noise."""
     sigma_data = chain_size(config.shortest, config.longest)
-    return replace(flow(t_min=config.cleanest, sigma_data=sigma_data, geometry=Centered()), rho=7.0)
+    return replace(flow(t_min=T_MIN, sigma_data=sigma_data, geometry=Centered()), rho=7.0)
 
 
 def make_teacher(config: BackboneConfig) -> Denoiser:
@@ -145,9 +148,7 @@ def make_fake(config: BackboneConfig, teacher: Denoiser) -> Denoiser:
 
 def _teach(config: BackboneConfig, shelf: Shelf) -> Assembly:
     """Denoising of real fragments."""
-    objective = taught(
-        Denoising(LogitNormal(-1.4, 1.3, config.cleanest, 1.0), edm, role="teacher"), config.network
-    )
+    objective = taught(Denoising(LogitNormal(-1.4, 1.3, T_MIN, 1.0), edm, role="teacher"), config.network)
     falling = Linear(config.teacher_rate, 0.05 * config.teacher_rate)
     return assemble(
         objective,
