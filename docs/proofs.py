@@ -48,7 +48,7 @@ def keep(folder: Path) -> Path:
         "recipe": name,
         "profile": profile,
         "seed": seed,
-        "again": re.sub(r"(?<==)/\S+", "RUN", re.sub(r" --runs \S+", "", str(facts["again"]))),
+        "again": re.sub(r"(?<=[=\"])/[^\s\"']+", "RUN", re.sub(r" --runs \S+", "", str(facts["again"]))),
         "seconds": facts["seconds"],
         "samples": run.product.samples,
         "version": run.files.read_json("environment.json").get("commit"),
