@@ -14,6 +14,16 @@ BONDS = (
     "have valid bonds too, but are balls: their gates are those of size"
 )
 WHOLE = f"{STUDY}students .98 to 1.00, the teacher's flow in as few calls .08 to .11"
+SIZE = f"{STUDY}students .6 to .8 angstrom, undistilled rolls, which collapse to balls, 2.2"
+NEAR = f"{STUDY}students .6 to .7, control 2.0; what distillation can be held to, the teacher's own chains at 400 calls"
+PAIRS = f"{STUDY}students .4, control 2.6; the same for all distances"
+HAND = f"{STUDY}students .97 to .98; one call gives a crumpled point without hands, few calls have the right one already"
+ALPHA = f"{STUDY}.38 to .54, asked for the other class .04 to .05, not asked .23 to .32"
+BETA = f"{STUDY}.38, asked for the other class .07 to .09, not asked .19 to .22"
+APART = (
+    f"{STUDY}students .000, the flow in as few calls .014 to .017; the network does it, distilled or not: one that "
+    "does not read who is near in space has students with .05 to .09"
+)
 EIGHT = "set on seeds 0, 1, 3 and 4 of 8 calls, held on 2 and 5, which were not looked at before: "
 EIGHT_WHOLE = f"{EIGHT}students .81 to .94, the undistilled teacher rolled in the same 8 calls .47 to .58"
 EIGHT_SIZE = f"{EIGHT}students .7 to 1.6 angstrom, undistilled rolls 2.8 to 3.3"
