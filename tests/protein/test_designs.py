@@ -338,7 +338,7 @@ def test_further_measures_add_their_columns_and_tables_tell_what_was_learned(
     measures = (*backbone_campaign("x").write.args[1], score)  # type: ignore[attr-defined]
     run.plan = replace(run.plan, product=replace(run.product, campaign=backbone_campaign("x", measures)))
     run.campaign(2, tmp_path, length="20")
-    assert "were learned: expect" in (tmp_path / "designs.html").read_text()
+    assert "were learned: look at" in (tmp_path / "designs.html").read_text()
     assert [row["learned_lengths"] for row in rows(tmp_path)] == ["32-64", "32-64"]
     assert [row["score"] for row in rows(tmp_path)] == ["20", "20"]
 

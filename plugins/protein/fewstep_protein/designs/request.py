@@ -102,10 +102,9 @@ class Wanted(Settings):
         if learned is None or (min(lengths) in learned and max(lengths) in learned):
             return []
         return [
-            f"chains of {self.length} residues are asked for, {learned[0]} to {learned[-1]} were learned: expect those "
-            "outside to clash more and to have wrong sizes, the more so the farther they are (columns clashes and "
-            "rg_ratio). Keep the good ones with --max-clashes 0.1 and --max-rg-ratio, or train on such lengths: "
-            f"fewstep run with -s shortest={min(lengths)} -s longest={max(lengths)}, or a profile for them"
+            f"chains of {self.length} residues are asked for, {learned[0]} to {learned[-1]} were learned: look at the "
+            "columns clashes and rg_ratio, keep the good ones with --max-clashes 0.1 and --max-rg-ratio, or train on such "
+            f"lengths: fewstep run with -s shortest={min(lengths)} -s longest={max(lengths)}"
         ]
 
     @property

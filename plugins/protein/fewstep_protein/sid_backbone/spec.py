@@ -33,20 +33,6 @@ SMOKE = (
     "least 2.9 angstrom (2.3), the flow in as few calls 1.2 clashes (.9)"
 )
 
-LONG = "set on seeds 0 and 1 of this profile, held on seeds 3 and 4, which were not looked at before: "
-LONG_BONDS = f"{LONG}students 1.00, teachers in 200 calls .994 to .997, their flow in 16 calls .92 to .93"
-LONG_WHOLE = f"{LONG}students .98 to 1.00, the teacher's flow in as few calls 0"
-LONG_SIZE = f"{LONG}students 1.7 to 2.6 angstrom, the flow in as few calls 3.6 to 4.6; teachers .8 to 1.9"
-LONG_NEAR = f"{LONG}students .8 to 1.6, undistilled rolls, which are too small, 2.3 to 3.4"
-LONG_PAIRS = f"{LONG}students 1.1 to 1.6, undistilled rolls 2.8 to 4.0"
-LONG_APART = (
-    f"{LONG}students .000 to .001, the flow in as few calls .02; the network does it, distilled or not: one that "
-    "does not read who is near in space has students with .09 to .20"
-)
-LONG_HAND = f"{LONG}students .97 to .98; one call gives a crumpled point without hands"
-LONG_ALPHA = f"{LONG}.41 to .47, asked for the other class .11 to .14, not asked .31 to .33"
-LONG_BETA = f"{LONG}.29 to .31, asked for the other class .10 to .12, not asked .16 to .17"
-
 
 def _gates(
     profiles: tuple[str, ...], *rows: tuple[str, str, Literal["at_least", "at_most"], float, str, str]
@@ -77,17 +63,6 @@ RECIPE = RecipeSpec(
             "curves": False,
         },
         "eight": {"steps": 8},
-        "long": {
-            "shortest": 48,
-            "longest": 128,
-            "teacher_updates": 3200,
-            "teacher_batch": 8,
-            "teacher_steps": 200,
-            "updates": 240,
-            "batch": 8,
-            "samples": 48,
-            "curves": False,
-        },
         "pair": {"network.kind": "pair", "teacher_rate": 1e-3},
         "pair-10m": {
             "network.kind": "pair",
@@ -163,19 +138,6 @@ RECIPE = RecipeSpec(
             ("valid_chains", "student", "at_least", 0.7, "teacher_fewstep", EIGHT_WHOLE),
             ("rg_distance", "student", "at_most", 2.2, "teacher_fewstep", EIGHT_SIZE),
             ("clashes", "student", "at_most", 0.015, "teacher_ode", EIGHT_APART),
-        ),
-        *_gates(
-            ("long",),
-            ("valid_bonds", "student", "at_least", 0.98, "teacher_ode", LONG_BONDS),
-            ("valid_bonds", "teacher", "at_least", 0.98, "teacher_ode", LONG_BONDS),
-            ("valid_chains", "student", "at_least", 0.85, "teacher_ode", LONG_WHOLE),
-            ("rg_distance", "student", "at_most", 3.1, "teacher_ode", LONG_SIZE),
-            ("rg_to_teacher", "student", "at_most", 2.0, "teacher_fewstep", LONG_NEAR),
-            ("pair_to_teacher", "student", "at_most", 2.3, "teacher_fewstep", LONG_PAIRS),
-            ("clashes", "student", "at_most", 0.01, "teacher_ode", LONG_APART),
-            ("right_handed", "student", "at_least", 0.9, "teacher_one_call", LONG_HAND),
-            ("helix", "asked_alpha", "at_least", 0.3, "asked_beta", LONG_ALPHA),
-            ("strand", "asked_beta", "at_least", 0.2, "asked_alpha", LONG_BETA),
         ),
         *_gates(
             ("smoke",),
