@@ -28,6 +28,7 @@ from fewstep_protein.structures.segments import vocabulary
 
 SHOWN = ("valid_bonds", "valid_chains", "bond_std_error", "clashes", "rg_distance", "helix", "strand")
 SHOWN += ("right_handed", "pairwise_tm", "frechet_geometry")
+SOLVERS = ("sde", "ode", "proteina")
 CLASSES = {"0": "", "1": ", mainly alpha", "2": ", mainly beta"}
 FEW = 0.1
 """Clashes a residue that ``--max-clashes 0.1`` lets pass."""
@@ -35,13 +36,16 @@ FEW = 0.1
 
 def named(run: Run, who: str) -> Sampler:
     """``student:8``, ``teacher_fewstep:16``, or the teacher by a solver: ``sde:100``, ``ode:100``, ``proteina:0.45:400``."""
-    name, *words = who.split(":")
-    if name in run.product.contenders:
-        return run.sampler(name, int(words[0]) if words else None)
-    asked = {"teacher_solver": name, "teacher_steps": int(words[-1])}
-    if len(words) == 2:
-        asked["teacher_gamma"] = float(words[0])
-    return many_steps(run.setup.resolved.config.model_copy(update=asked))
+    name, *numbers = who.split(":")
+    if name in run.product.contenders and len(numbers) < 2:
+        return run.sampler(name, *map(int, numbers))
+    if name not in SOLVERS or not numbers:
+        known = ", ".join((*run.product.contenders, *SOLVERS))
+        raise SystemExit(f"--who {who}: expected NAME:CALLS of {known}, or proteina:GAMMA:CALLS")
+    config = run.setup.resolved.config
+    gamma = float(numbers[0]) if len(numbers) > 1 else config.teacher_gamma
+    solver = {"teacher_solver": name, "teacher_steps": int(numbers[-1]), "teacher_gamma": gamma}
+    return many_steps(config.model_copy(update=solver))
 
 
 def asked(run: Run, given: argparse.Namespace) -> Iterator[tuple[str, Sampler]]:
@@ -83,25 +87,21 @@ def main() -> None:
     words.add_argument(
         "--who", nargs="+", default=["student"], help="contender:calls, or solver:calls of the teacher"
     )
-    words.add_argument("--noise-scale", nargs="+", type=float, default=[1.0])
+    words.add_argument("--noise-scale", nargs="+", type=float, default=[1.0], help="factors on all noise")
     words.add_argument("--cath", nargs="+", choices=CLASSES, default=["0"], help="classes; 0 is none")
     words.add_argument("--length", default="", help="such as 60-120; by default the run's own")
-    words.add_argument("--number", type=int, default=64)
-    words.add_argument("--seed", type=int, default=11)
+    words.add_argument("--number", type=int, default=64, help="chains")
+    words.add_argument("--seed", type=int, default=11, help="of lengths and noise")
     given = words.parse_args()
     torch.set_num_threads(1)
     rows = []
     for folder in given.runs:
-        run = load(folder)
+        run = load(folder, "cpu")
         batch = held_out(run, given)
+        here = f"{run.setup.profile} seed {run.setup.resolved.config.seed}"
         for name, sampler in asked(run, given):
             drawn = drawn_once(name, sampler, run.shelf, batch, Key(given.seed))
-            rows.append(
-                row(
-                    f"{run.setup.profile} seed {run.setup.resolved.config.seed}: {name}",
-                    *measured(drawn.x, batch),
-                )
-            )
+            rows.append(row(f"{here}: {name}", *measured(drawn.x, batch)))
     rows.append(row("held out", *measured(batch.x, batch)))
     print(markdown(("run: who", *SHOWN, f"clashes at most {FEW:g}", "Rg (angstrom)"), rows))
 
