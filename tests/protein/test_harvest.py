@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import csv
+import errno
 import gzip
+import json
 import os
 import struct
-import subprocess
-import sys
 import tarfile
 import zipfile
 from dataclasses import replace
@@ -22,8 +22,7 @@ from fewstep.errors import FewstepError
 from fewstep.runs.folder import claimed
 from fewstep_protein.structures import clusters, reading, segments
 from fewstep_protein.structures.harvest import CHOICES, Account, Asked, Keep, Record, choose, harvest
-from fewstep_protein.structures.ledger import read_ledger, remembered, whole_lines
-from fewstep_protein.structures.origins import LEFT, LINKED_FOLDER, OTHER_KIND, origins
+from fewstep_protein.structures.origins import LEFT, LINKED_FOLDER, NO_FILE, OTHER_KIND, WORK_FOLDER, origins
 from fewstep_protein.structures.promod import read_database
 from fewstep_protein.structures.reading import REFUSALS
 from fewstep_protein.structures.segments import Structure
@@ -287,6 +286,125 @@ def test_damaged_archives_are_told_and_those_of_one_name_are_not_mixed(folder: P
             origins(places, tmp_path / "work")
 
 
+def linked(name: str, kind: bytes, to: str = "") -> tarfile.TarInfo:
+    """A link, or something else that is no file, for a tar archive."""
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname = kind, to
+    return member
+
+
+def test_an_archive_whose_parts_do_not_fit_is_told_as_damaged(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "lost.tar", "w") as tarred:
+        tarred.addfile(linked("1aaa.pdb", tarfile.LNKTYPE, "gone.pdb"))
+    with zipfile.ZipFile(tmp_path / "named.zip", "w") as zipped:
+        zipped.writestr("é.pdb", "")
+    (tmp_path / "named.zip").write_bytes(
+        (tmp_path / "named.zip").read_bytes().replace(b"\xc3\xa9", b"\xff\xfe")
+    )
+    with pytest.raises(FewstepError, match="pack a damaged archive again") as caught:
+        origins(map(str, (tmp_path / "lost.tar", tmp_path / "named.zip")), tmp_path / "work")
+    for told in ("lost.tar: \"linkname 'gone.pdb' not found\"", "named.zip: 'utf-8' codec can't decode"):
+        assert told in str(caught.value)
+
+
+def test_what_an_archive_holds_besides_is_counted_each_time_and_a_changed_one_replaces_what_was_unpacked(
+    folder: Path, tmp_path: Path
+) -> None:
+    archive, zip_file, work = tmp_path / "SET.TBZ2", tmp_path / "set.zip", tmp_path / "work"
+    with zipfile.ZipFile(zip_file, "w") as zipped:
+        zipped.write(folder / "1aac.pdb", "1aac.pdb")
+        zipped.writestr("sub/code.py", "raise SystemExit")
+        zipped.writestr(link := zipfile.ZipInfo("link.pdb"), "1aac.pdb")
+        link.external_attr = 0o120777 << 16
+    for name in ("1aaa.pdb", "1aab.pdb"):
+        with tarfile.open(archive, "w:bz2") as tarred:
+            tarred.add(folder / name, name)
+            tarred.addfile(linked("same.pdb", tarfile.LNKTYPE, name))
+            tarred.addfile(linked("link.pdb", tarfile.SYMTYPE, name))
+            tarred.addfile(linked("pipe.pdb", tarfile.FIFOTYPE))
+            tarred.addfile(linked("folder.pdb", tarfile.DIRTYPE))
+            for note in ("b.txt", "a.txt"):
+                tarred.addfile(tarfile.TarInfo(note))
+        for _ in ("unpacked", "known"):
+            found = origins([str(archive), str(zip_file)], work)
+            assert [o.file for o in found.files] == [name, "same.pdb", "1aac.pdb"]
+            assert found.files[0].path.read_bytes() == found.files[1].path.read_bytes() != b""
+            assert found.left == [
+                ("SET/*.txt", "", OTHER_KIND, 2, "a.txt"),
+                ("SET/link.pdb", "", NO_FILE, 1, ""),
+                ("SET/pipe.pdb", "", NO_FILE, 1, ""),
+                ("set/*.py", "", OTHER_KIND, 1, "sub/code.py"),
+                ("set/link.pdb", "", NO_FILE, 1, ""),
+            ]
+    assert len(list(work.iterdir())) == 2
+
+
+def test_a_harvest_passes_over_what_it_writes_itself(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    with tarfile.open("set.tar.gz", "w:gz") as tarred:
+        tarred.add("1aaa.pdb", "1aax.pdb")
+    Path("other.npz.work").mkdir()
+    Path("1aah.pdb").rename("other.npz.work/1aah.pdb")
+    outputs = ("mine.npz", "mine.csv", "mine.refused.csv")
+    asked = Asked([".", "set.tar.gz", *outputs, "mine.npz.work"], share=0.25)
+    contents = []
+    for _ in range(2):
+        _, account = harvest(asked, Path("mine.npz"))
+        contents.append([Path(name).read_bytes() for name in outputs])
+        assert account.files == 8
+        assert {(file, what) for file, _, what, _, _ in account.rows if what in LEFT} == {
+            ("mine/*.gz", OTHER_KIND),
+            ("mine/other.npz.work", WORK_FOLDER),
+        }
+    assert contents[0] == contents[1]
+
+
+def test_a_folder_that_cannot_be_opened_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def closed(place: str) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", place)
+
+    monkeypatch.setattr(os, "scandir", closed)  # the superuser opens every folder
+    with pytest.raises(
+        FewstepError, match=r"holds no PDB or mmCIF file; .*cannot be opened: Permission denied"
+    ):
+        origins([str(tmp_path)], tmp_path / "work")
+
+
+@pytest.mark.parametrize("failure", [OSError(errno.EMFILE, "Too many open files"), MemoryError()])
+def test_a_failure_of_the_system_is_told_and_not_kept(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception
+) -> None:
+    (folder / "spoiled.pdb.gz").write_bytes(reading.GZIP + b"no more")
+    parse = reading.parse
+
+    def failing(path: Path) -> tuple[gemmi.Structure, str]:
+        if path.name == "1aaa.pdb":
+            raise failure
+        return parse(path)
+
+    asked, out = Asked([str(folder)], share=0.0), folder.parent / "mine.npz"
+    with monkeypatch.context() as patched:
+        patched.setattr(reading, "parse", failing)
+        _, account = harvest(asked, out)
+    table = {what: count for what, count, _ in account.table()}
+    assert (account.fresh, account.read, table[reading.UNREADABLE]) == (9, 7, 2)
+    _, account = harvest(asked, out)
+    assert (account.fresh, account.read) == (1, 8)
+
+
+def test_a_kept_reading_that_a_failing_disk_changed_is_done_again(folder: Path) -> None:
+    asked, out = Asked([str(folder)], share=0.0), folder.parent / "mine.npz"
+    harvest(asked, out)
+    ledger, content = folder.parent / "mine.npz.work" / "files.jsonl", out.read_bytes()
+    first, *others = ledger.read_text().splitlines()
+    key, found = json.loads(first)
+    for damaged in ("AAAA", found["segments"][0]["backbone"][:-8], "?"):
+        found["segments"][0]["backbone"] = damaged
+        ledger.write_text("\n".join([json.dumps([key, found]), *others, ""]))
+        assert harvest(asked, out)[1].fresh == 1
+        assert out.read_bytes() == content
+
+
 def test_a_file_that_changed_is_read_and_compared_again(folder: Path, real: list[Structure]) -> None:
     out = folder.parent / "mine.npz"
     asked = Asked([str(folder)], share=0.5)
@@ -304,76 +422,6 @@ def test_two_harvests_do_not_write_one_file(folder: Path) -> None:
     harvest(Asked([str(folder)], share=0.0), out)
     with claimed(out.with_name("mine.npz.work")), pytest.raises(FewstepError, match="another process"):
         harvest(Asked([str(folder)], share=0.0), out)
-
-
-# --- the ledger -----------------------------------------------------------------------------------------------------
-
-
-def _noted(number: int, trail: str) -> int:
-    with Path(trail).open("a") as handle:
-        handle.write(f"{number}\n")
-    return number * number
-
-
-def test_what_a_ledger_holds_is_not_done_again(tmp_path: Path) -> None:
-    trail, ledger = str(tmp_path / "trail"), tmp_path / "squares.jsonl"
-    tasks = {str(i): (i, trail) for i in range(3)}
-    assert remembered(tasks, _noted, ledger, 1) == {"0": 0, "1": 1, "2": 4}
-    more = {str(i): (i, trail) for i in (4, 2, 0)}
-    assert list(remembered(more, _noted, ledger, 1).items()) == [("4", 16), ("2", 4), ("0", 0)]
-    assert Path(trail).read_text().split() == ["0", "1", "2", "4"]
-
-
-def test_a_line_that_a_killed_run_left_unfinished_is_done_again(tmp_path: Path) -> None:
-    ledger = tmp_path / "squares.jsonl"
-    ledger.write_text('["0", 0]\n["1", 1]\n\0\0\0\n["2", ')
-    assert read_ledger(ledger) == {"0": 0, "1": 1}
-    with whole_lines(ledger) as book:
-        book.write('["2", 4]\n')
-    assert read_ledger(ledger) == {"0": 0, "1": 1, "2": 4}
-
-
-KILLED = """
-import os, time
-from pathlib import Path
-from fewstep_protein.structures.ledger import remembered
-
-def slow(number, folder):
-    Path(folder, str(os.getpid())).touch()
-    time.sleep(0.05)
-    return number
-
-if __name__ == "__main__":
-    remembered({str(i): (i, "pids") for i in range(10_000)}, slow, Path("slow.jsonl"), 2)
-"""
-
-
-@pytest.mark.slow
-def test_workers_end_with_a_killed_parent_and_its_work_is_kept(tmp_path: Path) -> None:
-    import time
-
-    (tmp_path / "pids").mkdir()
-    (tmp_path / "run.py").write_text(KILLED)
-    running = subprocess.Popen([sys.executable, "run.py"], cwd=tmp_path)
-    deadline = time.monotonic() + 60
-    while len(read_ledger(tmp_path / "slow.jsonl")) < 3 and time.monotonic() < deadline:
-        time.sleep(0.1)
-    running.kill()
-    running.wait()
-    workers = [int(path.name) for path in (tmp_path / "pids").iterdir()]
-
-    def alive(pid: int) -> bool:
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return False
-        return True
-
-    while any(map(alive, workers)) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert len(workers) == 2
-    assert not any(map(alive, workers))
-    assert len(read_ledger(tmp_path / "slow.jsonl")) >= 3
 
 
 # --- ProMod3's database ----------------------------------------------------------------------------------------------

@@ -246,6 +246,8 @@ def test_a_damaged_file_is_refused_with_a_reason_and_raises_nothing(tmp_path: Pa
     found = read_file(tmp_path / name, 8)
     assert not found.segments
     assert [finding.what in (reading.UNREADABLE, reading.NO_PROTEIN) for finding in found.findings] == [True]
+    assert not found.passing
+    assert read_file(tmp_path / "nowhere.pdb").passing
 
 
 def test_a_file_without_an_id_goes_by_its_name_unless_an_id_is_asked_for(tmp_path: Path) -> None:

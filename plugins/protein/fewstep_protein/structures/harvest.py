@@ -180,7 +180,7 @@ def harvest(asked: Asked, out: Path, watch: Watch | None = None) -> tuple[list[S
 def _harvest(asked: Asked, out: Path, work: Path, watch: Watch | None) -> tuple[list[Structure], Account]:
     from fewstep_protein.structures.segments import save
 
-    found = origins(asked.places, work / "unpacked")
+    found = origins(asked.places, work / "unpacked", [work, *written_to(out)])
     account = Account(rows=found.left)
     records = read_all(found.files, asked, work, account, watch)
     chosen = choose(records, asked, account)
@@ -201,6 +201,12 @@ def _harvest(asked: Asked, out: Path, work: Path, watch: Watch | None) -> tuple[
     return structures, account
 
 
+def written_to(out: Path) -> list[Path]:
+    """The file and its tables, and what a killed harvest left of them."""
+    files = (out, out.with_suffix(".csv"), refusals_of(out))
+    return [*files, *(file.with_name(f".{file.name}.partial") for file in files)]
+
+
 def refusals_of(out: Path) -> Path:
     """The table of what a harvest left out."""
     return out.with_suffix(".refused.csv")
@@ -211,7 +217,8 @@ def read_all(
 ) -> list[Record]:
     """Segments of all files, in the order of the files."""
     account.files = len(files)
-    single = [origin for origin in files if not is_database(origin.path)]
+    databases = [origin for origin in files if is_database(origin.path)]
+    single = [origin for origin in files if origin not in databases]
     tasks = {
         f"{origin.key} {asked.shortest} {asked.named_only} {RULES}": (
             str(origin.path),
@@ -221,15 +228,12 @@ def read_all(
         for origin in single
     }
     ledger, begun = work / "files.jsonl", time.monotonic()
-    account.fresh = len(tasks.keys() - read_ledger(ledger).keys())
-    done = remembered(tasks, _packed, ledger, asked.workers, watch)
+    account.fresh = len(tasks.keys() - read_ledger(ledger, _lasts).keys())
+    done = remembered(tasks, _packed, ledger, asked.workers, watch, lasts=_lasts)
     account.seconds = time.monotonic() - begun
     readings = [(origin, unpacked(found)) for origin, found in zip(single, done.values(), strict=True)]
     readings += [
-        (origin, reading)
-        for origin in files
-        if is_database(origin.path)
-        for reading in read_database(origin.path, asked.shortest)
+        (origin, reading) for origin in databases for reading in read_database(origin.path, asked.shortest)
     ]
     records = []
     for origin, reading in readings:
@@ -298,7 +302,16 @@ def unpacked(found: dict[str, Any]) -> Reading:
         found["resolution"],
         segments,
         [Finding(*row) for row in found["findings"]],
+        found["passing"],
     )
+
+
+def _lasts(found: Any) -> bool:
+    """Whether what a file gave can be kept: it is whole, and no failure that may pass."""
+    try:
+        return not unpacked(found).passing
+    except (ValueError, LookupError, TypeError, zlib.error):
+        return False
 
 
 def choose(records: Sequence[Record], asked: Asked, account: Account) -> dict[str, Record]:

@@ -1,7 +1,7 @@
 """Work that many processes share and that goes on where a killed run stopped.
 
-Results are lines of JSON in a file that only grows. Whatever stands there is not done again; a last line that a killed
-run left unfinished is ignored and written over, and so is what a failing disk made of other lines.
+Results are lines of JSON in a file that only grows. Whatever stands there is not done again. A last line that a killed
+run left unfinished is written over; what a failing disk made of other lines is ignored, and that work done again.
 """
 
 from __future__ import annotations
@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from fewstep.engine import Watch
 
 
+def _any(result: Any) -> bool:
+    """Every result lasts."""
+    return True
+
+
 def remembered(
     tasks: Mapping[str, tuple[Any, ...]],
     work: Callable[..., Any],
@@ -29,6 +34,7 @@ def remembered(
     workers: int,
     watch: Watch | None = None,
     shared: tuple[Callable[..., None], tuple[Any, ...]] | None = None,
+    lasts: Callable[[Any], bool] = _any,
 ) -> dict[str, Any]:
     """Results of ``work(*arguments)`` for every task, in the order of the tasks.
 
@@ -39,27 +45,30 @@ def remembered(
         workers: processes; 1 works in this one.
         watch: is told how far it is.
         shared: a function and its arguments that every process calls first.
+        lasts: whether a result is kept; others are done again by the next call.
     """
-    known = read_ledger(ledger)
+    known = read_ledger(ledger, lasts)
     new = {key: arguments for key, arguments in tasks.items() if key not in known}
     if new:
         ledger.parent.mkdir(parents=True, exist_ok=True)
         with whole_lines(ledger) as book:
             for key, result in _watched(_results(new, work, workers, shared), len(new), ledger.stem, watch):
-                book.write(json.dumps([key, result]) + "\n")
-                book.flush()
                 known[key] = result
+                if lasts(result):
+                    book.write(json.dumps([key, result]) + "\n")
+                    book.flush()
     return {key: known[key] for key in tasks}
 
 
-def read_ledger(ledger: Path) -> dict[str, Any]:
-    """What is known; an unfinished last line is not, nor one that is no JSON."""
+def read_ledger(ledger: Path, lasts: Callable[[Any], bool] = _any) -> dict[str, Any]:
+    """What is known; an unfinished last line is not, nor one that is no JSON or whose result does not last."""
     known: dict[str, Any] = {}
     if ledger.is_file():
         for line in ledger.read_bytes().split(b"\n")[:-1]:
             with suppress(ValueError, TypeError):
                 key, result = json.loads(line)
-                known[key] = result
+                if lasts(result):
+                    known[key] = result
     return known
 
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import lzma
 import os
 import re
+import shutil
+import stat
 import tarfile
 import zipfile
 import zlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path, PurePosixPath
@@ -24,16 +29,33 @@ PACKAGE = "package:"
 """Beginning of the name of an installed Python package."""
 DATABASE = "promod3-data"
 """The package of ProMod3's structural database."""
-TAR = re.compile(r"\.(tar|tar\.gz|tgz|tar\.xz|tar\.bz2)$")
-ZIP = re.compile(r"\.(zip|whl)$")
-BROKEN = (OSError, EOFError, RuntimeError, tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
+TAR = re.compile(r"\.(tar|tar\.gz|tgz|tar\.xz|txz|tar\.bz2|tbz2)$", re.IGNORECASE)
+ZIP = re.compile(r"\.(zip|whl)$", re.IGNORECASE)
+BROKEN = (
+    OSError,
+    EOFError,
+    RuntimeError,
+    LookupError,
+    ValueError,
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+)
 """What a damaged or locked archive raises."""
+WORK = ".npz.work"
+"""End of the name of the folder that a harvest keeps beside its file."""
 
 OTHER_KIND = "file of another kind: not opened"
 LINKED_FOLDER = "link to a folder: not followed, name the folder to read it"
 CLOSED_FOLDER = "folder that cannot be opened"
-LEFT = (OTHER_KIND, LINKED_FOLDER, CLOSED_FOLDER)
-"""Why something in a folder was not looked at."""
+WORK_FOLDER = "work folder of another harvest: not looked into"
+NO_FILE = "link, pipe or device in an archive: not unpacked"
+LEFT = (OTHER_KIND, LINKED_FOLDER, CLOSED_FOLDER, WORK_FOLDER, NO_FILE)
+"""Why something in a folder or an archive was not looked at."""
+
+Row = tuple[str, str, str, int, str]
+"""(file, chain, what, count, detail) of a finding."""
 
 
 @dataclass(frozen=True)
@@ -57,41 +79,44 @@ class Origin:
 
 @dataclass
 class Found:
-    """What some places hold: structure files, and (file, chain, what, count, detail) of what is not looked at."""
+    """What some places hold: structure files, and what is not looked at."""
 
     files: list[Origin] = field(default_factory=list)
-    left: list[tuple[str, str, str, int, str]] = field(default_factory=list)
+    left: list[Row] = field(default_factory=list)
 
 
-def origins(places: Iterable[str], unpacked: Path) -> Found:
+def origins(places: Iterable[str], unpacked: Path, own: Iterable[Path] = ()) -> Found:
     """All structure files in some places, sorted, each once.
 
     Args:
         places: files, folders, archives (tar, zip, wheels), or ``package:NAME`` for an installed package.
         unpacked: where archives are unpacked to, the structure files only.
+        own: files and folders to pass over: what the harvest itself writes.
 
     Raises:
         FewstepError: places that do not exist or hold no structure file; names all of them.
     """
     problems: list[str] = []
-    found = Found()
+    found, mine = Found(), {_place(path) for path in own}
     for place in dict.fromkeys(places):
         try:
-            here = _origins(place, unpacked)
+            if _place(Path(place)) in mine:
+                continue
+            here = _origins(place, unpacked, mine)
         except PackageNotFoundError:
             problems.append(f"{place}: no such package is installed")
             continue
         except BROKEN as error:
             problems.append(f"{place}: {in_one_line(error)}")
             continue
-        found.files += sorted(here.files, key=lambda origin: origin.file)
+        found.files += sorted(here.files, key=lambda origin: (origin.file, origin.path))
         found.left += here.left
-        problems += [] if here.files else [f"{place} holds no PDB or mmCIF file"]
+        problems += [] if here.files else [_nothing_in(place, here.left)]
     if problems:
         raise FewstepError(
             "; ".join(problems),
             "files, folders, tar and zip archives, wheels, package:NAME",
-            "check the paths; unpack a Debian package with dpkg-deb -x",
+            "check the paths; download or pack a damaged archive again; unpack a Debian package with dpkg-deb -x",
         )
     once: dict[str, Origin] = {}
     for origin in found.files:
@@ -99,45 +124,67 @@ def origins(places: Iterable[str], unpacked: Path) -> Found:
     return Found(list(once.values()), found.left)
 
 
-def _origins(place: str, unpacked: Path) -> Found:
+def _nothing_in(place: str, left: Iterable[Row]) -> str:
+    closed = [
+        f"; {file} cannot be opened: {detail}" for file, _, what, _, detail in left if what == CLOSED_FOLDER
+    ]
+    return f"{place} holds no PDB or mmCIF file{''.join(closed[:3])}"
+
+
+def _origins(place: str, unpacked: Path, own: Collection[Path]) -> Found:
     if place.startswith(PACKAGE):
         return Found(list(_installed(place.removeprefix(PACKAGE))))
     path = Path(place)
     path.stat()
     if path.is_dir():
-        return _within(path, readable(path.resolve().name))
+        return _within(path, readable(path.resolve().name), own)
     if TAR.search(path.name) or ZIP.search(path.name):
         label = readable(ZIP.sub("", TAR.sub("", path.name)))
-        return Found(_within(unpack(path, unpacked), label).files)
+        content, left = unpack(path, unpacked)
+        return Found(_within(content, label).files, [(f"{label}/{file}", *row) for file, *row in left])
     if is_database(path):
         return Found([Origin(DATABASE, path.name, path)])
     known = SUFFIXES.search(path.name)
     return Found([Origin(readable(path.resolve().parent.name), readable(path.name), path)] if known else [])
 
 
-def _within(folder: Path, label: str) -> Found:
+def _within(folder: Path, label: str, own: Collection[Path] = ()) -> Found:
     """Everything below a folder. Links to folders are not followed: they may lead back, or to the whole disk."""
-    found, closed = Found(), list[OSError]()
-    others: defaultdict[str, list[str]] = defaultdict(list)
+    found, closed, others = Found(), list[OSError](), list[str]()
     for place, folders, names in os.walk(folder, onerror=closed.append):
-        links = [Path(place, name) for name in folders if Path(place, name).is_symlink()]
-        found.left += [(_named(label, folder, path), "", LINKED_FOLDER, 1, "") for path in sorted(links)]
-        for path in sorted(Path(place, name) for name in names):
+        real = Path(place).resolve()
+        inside = [Path(place, name) for name in folders if real / name not in own]
+        skipped = [(path, why) for path in inside if (why := _passed_over(path))]
+        found.left += [(_named(label, folder, path), "", why, 1, "") for path, why in skipped]
+        folders[:] = [path.name for path in inside if not _passed_over(path)]
+        for path in (Path(place, name) for name in names if real / name not in own):
             file = readable(path.relative_to(folder).as_posix())
             if is_database(path):
                 found.files.append(Origin(DATABASE, file, path))
             elif SUFFIXES.search(path.name):
                 found.files.append(Origin(label, file, path))
             else:
-                others[path.suffix].append(file)
+                others.append(file)
     found.left += [
         (_named(label, folder, Path(os.fsdecode(e.filename))), "", CLOSED_FOLDER, 1, in_one_line(e))
         for e in closed
     ]
-    found.left += [
-        (f"{label}/*{readable(end)}", "", OTHER_KIND, len(files), min(files)) for end, files in others.items()
-    ]
+    found.left += [(f"{label}/{ends}", *row) for ends, *row in _of_another_kind(others)]
+    found.left.sort()
     return found
+
+
+def _passed_over(folder: Path) -> str:
+    """Why a folder is not entered, or nothing."""
+    return LINKED_FOLDER if folder.is_symlink() else WORK_FOLDER if folder.name.endswith(WORK) else ""
+
+
+def _of_another_kind(files: Iterable[str]) -> list[Row]:
+    """A row per suffix: how many files, and the first."""
+    by_end: defaultdict[str, list[str]] = defaultdict(list)
+    for file in files:
+        by_end[PurePosixPath(file).suffix].append(file)
+    return [(f"*{end}", "", OTHER_KIND, len(some), min(some)) for end, some in sorted(by_end.items())]
 
 
 def _named(label: str, folder: Path, path: Path) -> str:
@@ -148,6 +195,11 @@ def _absolute(path: Path) -> str:
     return os.path.abspath(path)  # noqa: PTH100 - resolve() would join a file and a link to it
 
 
+def _place(path: Path) -> Path:
+    """Where a path is, however its folder is named; a link stays a link."""
+    return path.parent.resolve() / path.name
+
+
 def _installed(name: str) -> Iterator[Origin]:
     """Structure files that an installed distribution owns."""
     package = distribution(name)
@@ -156,34 +208,66 @@ def _installed(name: str) -> Iterator[Origin]:
             yield Origin(f"{package.name} {package.version}", str(file), Path(str(file.locate())))
 
 
-def unpack(archive: Path, folder: Path) -> Path:
-    """A folder below ``folder`` with the structure files of an archive; an archive that was unpacked is not opened again."""
+def unpack(archive: Path, folder: Path) -> tuple[Path, list[Row]]:
+    """A folder below ``folder`` with the structure files of an archive, and what else is in it.
+
+    An archive that was unpacked is not opened again until it changes.
+    """
     status = archive.stat()
-    made_from = f"{_absolute(archive)} {status.st_size} {status.st_ctime_ns}"
-    whole = folder / sha256(os.fsencode(made_from)).hexdigest()[:16]
-    if whole.is_dir():
-        return whole
+    made_from = [status.st_size, status.st_ctime_ns]
+    whole = folder / sha256(os.fsencode(_absolute(archive))).hexdigest()[:16]
+    content, listing = whole / "content", whole / "listing.json"
+    with suppress(FileNotFoundError, ValueError):
+        known = json.loads(listing.read_text())
+        if known["made_from"] == made_from:
+            return content, [tuple(row) for row in known["left"]]
     with drafting(folder, "unpacked") as draft:
-        content = draft / "content"
-        content.mkdir()
-        for name, data in _members(archive):
-            _write(content, name, data)
-        content.rename(whole)
-    return whole
+        made = draft / "archive"
+        (made / "content").mkdir(parents=True)
+        left = _unpack(archive, made / "content")
+        (made / "listing.json").write_text(json.dumps({"made_from": made_from, "left": left}))
+        shutil.rmtree(whole, ignore_errors=True)
+        made.rename(whole)
+    return content, left
 
 
-def _members(archive: Path) -> Iterator[tuple[str, bytes]]:
-    """Names and bytes of the structure files in an archive."""
+def _unpack(archive: Path, folder: Path) -> list[Row]:
+    """Write the structure files of an archive below a folder; rows of what else is in it."""
+    others, links = list[str](), list[str]()
+    for name, content in _members(archive):
+        if content is None:
+            links.append(readable(name))
+        elif SUFFIXES.search(name):
+            _write(folder, name, content())
+        else:
+            others.append(readable(name))
+    return sorted([*((name, "", NO_FILE, 1, "") for name in links), *_of_another_kind(others)])
+
+
+def _members(archive: Path) -> Iterator[tuple[str, Callable[[], bytes] | None]]:
+    """Names in an archive, folders left out, with how to read each; None for what is no file."""
     if ZIP.search(archive.name):
         with zipfile.ZipFile(archive) as zipped:
-            yield from ((name, zipped.read(name)) for name in filter(SUFFIXES.search, zipped.namelist()))
+            for info in zipped.infolist():
+                if not info.is_dir():
+                    is_link = stat.S_ISLNK(info.external_attr >> 16)
+                    yield info.filename, None if is_link else partial(zipped.read, info)
         return
     with tarfile.open(archive) as tarred:
         for member in tarred:
-            is_file = (member.isfile() or member.islnk()) and SUFFIXES.search(member.name)
-            handle = tarred.extractfile(member) if is_file else None
-            if handle is not None:
-                yield member.name, handle.read()
+            if not member.isdir():
+                is_file = member.isfile() or member.islnk()
+                yield member.name, partial(_read, tarred, member) if is_file else None
+
+
+def _read(tarred: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    """The bytes of a file; of a hard link those of what it links to.
+
+    Raises:
+        KeyError: that is not in the archive.
+    """
+    handle = tarred.extractfile(member)
+    return handle.read() if handle else b""
 
 
 def _write(folder: Path, name: str, content: bytes) -> None:

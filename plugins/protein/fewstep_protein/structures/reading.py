@@ -32,7 +32,7 @@ GZIP = b"\x1f\x8b"
 SUFFIXES = re.compile(r"\.(pdb|ent|cif|mmcif|pdbx)(\.gz)?$", re.IGNORECASE)
 """Names of structure files."""
 
-RULES = 2
+RULES = 3
 """To be raised whenever a file may give something else than before, so that no harvest goes on with what was kept."""
 DAMAGED = (RuntimeError, ValueError, LookupError, OSError, EOFError, zlib.error, MemoryError)
 """What reading a damaged file raises."""
@@ -65,7 +65,7 @@ BREAK = "break: the chain is cut where CA atoms are not 3.5 to 4.1 angstrom apar
 ALTERNATIVE = "residue in alternative places: the one of highest occupancy, then the first"
 MODIFIED = "modified residue: read as the amino acid it was made from"
 INSERTED = "residue with an insertion code: kept in file order"
-MODELS = "further model: only the first is read"
+MODELS = "further model: the first that has atoms is read"
 WATER = "water"
 LIGAND = "ligand or ion"
 CA_ONLY = "segment without whole backbone: only its CA is kept"
@@ -109,6 +109,7 @@ class Reading:
         entry: PDB id in lower case, or the file's own name where that is allowed; empty if refused.
         method: as the file states it.
         resolution: angstrom; 0 if the file states none.
+        passing: whether the system failed, not the file: it may be read another time.
     """
 
     entry: str = ""
@@ -116,6 +117,7 @@ class Reading:
     resolution: float = 0.0
     segments: list[Segment] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
+    passing: bool = False
 
 
 def read_file(path: Path, shortest: int = SHORTEST, named_only: bool = False) -> Reading:
@@ -129,7 +131,8 @@ def read_file(path: Path, shortest: int = SHORTEST, named_only: bool = False) ->
     try:
         return _read(path, shortest, named_only)
     except DAMAGED as error:
-        return Reading(findings=[Finding("", UNREADABLE, 1, in_one_line(error))])
+        passing = isinstance(error, OSError | MemoryError) and not isinstance(error, gzip.BadGzipFile)
+        return Reading(findings=[Finding("", UNREADABLE, 1, in_one_line(error))], passing=passing)
 
 
 def in_one_line(error: Exception) -> str:
