@@ -54,6 +54,7 @@ def sample(
     from fewstep.runs.folder import find_run
     from fewstep.runs.handle import names_a_file
     from fewstep.runs.runner import load
+    from fewstep.runs.story import many
 
     check_count(num)
     opened = load(find_run(run, runs).path, device)
@@ -62,7 +63,7 @@ def sample(
         return
     asked = parse_options(context.args)
     if stream:
-        _stream(opened, out, as_json, {"seed": seed, "steps": steps, "contender": contender, **asked})
+        _stream(opened, out, as_json, asked, seed=seed, steps=steps, contender=contender)
         return
     if opened.product.campaign is not None and (out is None or not names_a_file(out)):
         place = opened.folder / "samples" / f"{contender}-seed{seed}" if out is None else out
@@ -78,21 +79,19 @@ def sample(
         typer.echo(f"caution: {caution}", err=True)
     for file in drawn.files:
         typer.echo(str(file))
-    typer.echo(f"{_many(num, 'sample')}, {_many(drawn.evaluations, 'network call')}, {drawn.seconds:.3g} s")
+    typer.echo(f"{many(num, 'sample')}, {many(drawn.evaluations, 'network call')}, {drawn.seconds:.3g} s")
 
 
-def _many(count: int, thing: str) -> str:
-    return f"{count} {thing}{'' if count == 1 else 's'}"
-
-
-def _stream(run: Run, out: Path | None, as_json: bool, asked: dict[str, Any]) -> None:
+def _stream(run: Run, out: Path | None, as_json: bool, asked: dict[str, Any], **who: Any) -> None:
     """Write a stream to a file, telling on standard error how far it is."""
     from functools import partial
 
-    from fewstep.runs.handle import check_file, names_a_file
+    from fewstep.runs.campaign import cautions_of
+    from fewstep.runs.handle import check_file, conditions, names_a_file
+    from fewstep.runs.story import many
     from fewstep.runs.streams import STANDARD_OUTPUT, save
 
-    pieces, offered = run.stream(**asked), run.product.stream
+    pieces, offered = run.stream(**asked, **who), run.product.stream
     assert offered is not None  # run.stream refuses a product without one
     file = run.folder / "samples" / "stream" if out is None else out
     if file != STANDARD_OUTPUT:
@@ -100,19 +99,23 @@ def _stream(run: Run, out: Path | None, as_json: bool, asked: dict[str, Any]) ->
             check_file(file, 1, {offered.suffix})
         else:
             file = file / f"stream{offered.suffix}"
-    say = partial(typer.echo, err=True)
+    say, cautions = partial(typer.echo, err=True), cautions_of(conditions(offered.options, asked))
+    for caution in cautions:
+        say(f"caution: {caution}")
     done = save(offered, pieces, file, say)
     if as_json and file != STANDARD_OUTPUT:
         facts = {"pieces": done.pieces, "first_seconds": done.first, "seconds": done.seconds}
-        show_json({"files": [str(file)], **facts})
+        show_json({"files": [str(file)], "cautions": cautions, **facts})
         return
-    say(f"{done.pieces} pieces in {done.seconds:.3g} s, the first after {done.first:.2g} s")
+    say(f"{many(done.pieces, 'piece')} in {done.seconds:.3g} s, the first after {done.first:.2g} s")
     if file != STANDARD_OUTPUT:
         typer.echo(str(file))
 
 
 def _campaign(run: Run, folder: Path, num: int, as_json: bool, asked: dict[str, Any]) -> None:
     """Fill a folder, telling on standard error how far it is."""
+    from fewstep.runs.story import many
+
     assert run.product.campaign is not None  # the caller asked
     unit, done = run.product.campaign.unit, run.campaign(num, folder, **asked)
     if as_json:
@@ -134,7 +137,7 @@ def _campaign(run: Run, folder: Path, num: int, as_json: bool, asked: dict[str, 
     kept = f", {num - done.fresh} were there" if done.fresh < num else ""
     pace = f", {done.fresh / done.elapsed:.3g} a second" if done.fresh else ""
     typer.echo(
-        f"{_many(num, unit)} in {done.folder}{kept}: {_many(done.evaluations, 'network call')}, "
+        f"{many(num, unit)} in {done.folder}{kept}: {many(done.evaluations, 'network call')}, "
         f"{done.seconds:.3g} s of {done.elapsed:.3g} s{pace}"
     )
     if done.passed is not None:

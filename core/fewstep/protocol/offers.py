@@ -104,7 +104,8 @@ class Campaign:
         write: (options, drawn, folder, numbers, about) -> a record (JSON) for each sample. Files are written into
             ``folder``, from where they are moved beside the others; ``numbers`` are those of the samples in the
             campaign, ``about`` where they are from: run, recipe, contender, calls, seed, options, cautions, version,
-            device. Where a record names its "files" and one of them is gone later, its portion is drawn again.
+            device. Where a record lists its "files", plain names in the folder itself, and one of them is gone later,
+            its portion is drawn again.
         finish: (options, folder, records of all samples) -> tables and pages that sum the campaign up.
         parts: (batch of a portion, device) -> (rows, batch) of what is drawn at once; all of it by default. Every row
             lies in one part.

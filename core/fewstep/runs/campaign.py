@@ -24,6 +24,7 @@ HIDDEN = ".campaign"
 """Folder inside a campaign's that holds what was asked and one file of records for each portion."""
 MOST = 1_000_000
 """Samples that are asked for at once: a folder with more files than these is of no use to anybody."""
+IN_PARTS = "draw in parts, each with a seed and a folder of its own"
 
 
 @dataclass(frozen=True)
@@ -81,17 +82,14 @@ class Portion:
 
 
 def check_count(num: int) -> None:
-    """Refuse a number of samples that no folder should hold, before any work.
+    """Refuse a number of samples that nobody means, before any work.
 
     Raises:
         FewstepError: it is below 1 or above MOST.
     """
     if not 1 <= num <= MOST:
-        raise FewstepError(
-            f"num is {num:,}",
-            f"1 to {MOST:,} samples in one folder",
-            "correct --num; more are drawn in parts, each with a --seed and an --out of its own",
-        )
+        todo = IN_PARTS if num > MOST else "ask for one sample or more"
+        raise FewstepError(f"num is {num:,}", f"1 to {MOST:,} samples at once", todo)
 
 
 def cautions_of(options: Any) -> tuple[str, ...]:
@@ -173,7 +171,7 @@ def _whole(file: Path, size: int, files: frozenset[str]) -> bool:
     records = _read(file)
     if not isinstance(records, list) or len(records) != size:
         return False
-    return all(isinstance(one, dict) and files.issuperset(one.get("files", ())) for one in records)
+    return all(isinstance(one, dict) and files.issuperset(one.get("files") or ()) for one in records)
 
 
 def _read(file: Path) -> Any:
@@ -208,7 +206,7 @@ def _check_same(before: Mapping[str, Any], told: Mapping[str, Any], folder: Path
     Raises:
         FewstepError: they differ in something else, or fewer are asked for than before.
     """
-    then, now = _flat(before), _flat(told)
+    then, now = _question(before), _question(told)
     rest = [name for name in {**now, **then} if name not in ("num", "cautions")]
     differing = [name for name in rest if then.get(name) != now.get(name)]
     if differing:
@@ -226,7 +224,7 @@ def _check_same(before: Mapping[str, Any], told: Mapping[str, Any], folder: Path
         )
 
 
-def _flat(told: Mapping[str, Any]) -> dict[str, Any]:
+def _question(told: Mapping[str, Any]) -> dict[str, Any]:
     """Options by their own names, beside the rest."""
     return {name: value for name, value in told.items() if name != "options"} | dict(told.get("options", {}))
 

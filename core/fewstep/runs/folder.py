@@ -113,15 +113,13 @@ class RunFolder:
             file.write(json.dumps(content) + "\n")
 
     def lines(self, name: str) -> list[dict[str, Any]]:
-        """All lines of a JSONL file; a last line that a kill cut short is left out."""
+        """All objects of a JSONL file; what is none, such as a last line that a kill cut short, is left out."""
         file = self.path / name
         found = []
         for line in file.read_text(encoding="utf-8").splitlines() if file.is_file() else ():
-            try:
+            with suppress(ValueError):
                 found.append(json.loads(line))
-            except ValueError:
-                continue
-        return found
+        return [one for one in found if isinstance(one, dict)]
 
     def metrics(self) -> dict[tuple[str, str], list[tuple[int, float]]]:
         """(stage, metric name) -> [(cycle, value)]; a cycle that was run again after a resume counts once."""
@@ -136,9 +134,9 @@ class RunFolder:
         found: dict[str, dict[str, float]] = {}
         before = 0.0
         for line in self.lines("metrics.jsonl"):
-            spent = line["t"] - (before if line["t"] >= before else 0.0)  # a run that goes on has a new clock
             stage = found.setdefault(line["stage"], {"updates": 0, "seconds": 0.0})
-            stage["updates"], stage["seconds"], before = line["updates"], stage["seconds"] + spent, line["t"]
+            stage["updates"], stage["seconds"] = line["updates"], stage["seconds"] + line["t"] - before
+            before = line["t"]
         return found
 
 

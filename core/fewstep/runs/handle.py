@@ -18,7 +18,7 @@ from fewstep.engine import Watch, execute
 from fewstep.errors import FewstepError, nearest
 from fewstep.protocol import Batch, Drawn, Piece, Plan, Product, Sampler, Shelf, Tree, rows, tensors
 from fewstep.runs import media
-from fewstep.runs.campaign import Asked, Campaigned, cautions_of, check_count, run_campaign
+from fewstep.runs.campaign import IN_PARTS, Asked, Campaigned, cautions_of, check_count, run_campaign
 from fewstep.runs.evaluation import Evaluation, answer, draw, evaluate
 from fewstep.runs.folder import RunFolder, drafting, writing
 from fewstep.runs.progress import shown
@@ -310,7 +310,7 @@ def _check_count(num: int, trial: Drawn, memory: int) -> None:
         raise FewstepError(
             f"{num} samples at once would take at least {num * held / 1e9:.3g} GB and, as {count} tell, {hours:.3g} hours",
             f"at most {most}",
-            "draw in parts, each with a --seed and an --out of its own",
+            IN_PARTS,
         )
 
 

@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from fewstep.engine import Watch
+from fewstep.runs.story import many
 
 QUIET_SECONDS = 10.0
 """Plain lines come at most this often."""
@@ -68,7 +69,7 @@ class PlainProgress(Watch):
         """Say what begins, or goes on."""
         self._steps, self._first = steps, at
         self._begun = self._told = self._clock()
-        begun = f"going on at {self._unit} {at} of {steps}" if at else f"{steps} {self._unit}s"
+        begun = f"going on at {self._unit} {at} of {steps}" if at else many(steps, self._unit)
         self._tell(f"{stage}: {begun if steps else 'task'}")
 
     def cautioned(self, stage: str, caution: str) -> None:
@@ -90,25 +91,31 @@ class PlainProgress(Watch):
 
 
 class LiveProgress(Watch):
-    """A bar per stage with elapsed time, time left and the newest losses."""
+    """A bar per stage with elapsed time, time left and the newest losses.
 
-    def __init__(self, console: Console) -> None:
+    Args:
+        console: a terminal.
+        unit: what a stage counts.
+    """
+
+    def __init__(self, console: Console, unit: str = "cycle") -> None:
         self._bars = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
-            TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+            TextColumn("{task.completed:.0f}/{task.fields[whole]}"),
             TimeElapsedColumn(),
             TextColumn("{task.fields[note]}", style="dim"),
             console=console,
         )
         self._task: TaskID | None = None
-        self._first, self._begun, self._steps = 0, 0.0, 1
+        self._unit, self._first, self._begun, self._steps = unit, 0, 0.0, 1
 
     def stage_started(self, stage: str, steps: int, at: int) -> None:
         """A new bar."""
         self._bars.start()
         self._first, self._begun, self._steps = at, time.monotonic(), max(1, steps)
-        self._task = self._bars.add_task(stage, total=self._steps, completed=at, note="")
+        whole = many(steps, self._unit) if steps else "1 task"
+        self._task = self._bars.add_task(stage, total=self._steps, completed=at, whole=whole, note="")
 
     def cautioned(self, stage: str, caution: str) -> None:
         """Say it above the bars."""
@@ -156,7 +163,7 @@ def shown(quiet: bool, unit: str = "cycle") -> Iterator[tuple[Watch, Callable[[s
     if quiet:
         yield Watch(), lambda _: None
     elif console.is_terminal:
-        live = LiveProgress(console)
+        live = LiveProgress(console, unit)
         try:
             yield live, console.print
         finally:

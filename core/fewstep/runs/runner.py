@@ -131,7 +131,9 @@ class _Recorder(Watch):
     """Writes metrics and finished stages into the run folder and tells plugins."""
 
     def __init__(self, run: Run, hooks: RunHooks) -> None:
-        self._run, self._hooks, self._begun = run, hooks, time.monotonic()
+        self._run, self._hooks = run, hooks
+        told = run.files.lines("metrics.jsonl")
+        self._begun = time.monotonic() - (told[-1]["t"] if told else 0.0)
 
     def cautioned(self, stage: str, caution: str) -> None:
         """Kept with the run, where its report finds it; once, though a killed run warns again when it begins anew."""
@@ -139,7 +141,7 @@ class _Recorder(Watch):
         self._run.files.note(cautions=list(dict.fromkeys([*known, f"{stage}: {caution}"])))
 
     def logged(self, stage: str, cycle: int, updates: int, metrics: Mapping[str, float]) -> None:
-        """One line of metrics.jsonl."""
+        """One line of metrics.jsonl; its ``t`` grows over the whole run, however often that was cut short."""
         seconds = round(time.monotonic() - self._begun, 3)
         line = {"stage": stage, "cycle": cycle, "updates": updates, "t": seconds, "metrics": dict(metrics)}
         self._run.files.append("metrics.jsonl", line)

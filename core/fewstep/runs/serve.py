@@ -92,7 +92,7 @@ class Desk:
         """Status and answer: where the stream may be fetched, or all that is wrong."""
         if self.stream is None:
             return 404, _told([("", "this recipe has no stream")])
-        _, wrong = _checked(self.stream.options, given)
+        asked, wrong = _checked(self.stream.options, given)
         wrong += [one for one in _problems(given, self.run) if one[0] in ("seed", "steps")]
         if wrong:
             return 422, _told(wrong)
@@ -100,7 +100,7 @@ class Desk:
         self._streams[number] = dict(given)
         for old in list(self._streams)[:-WAITING]:
             del self._streams[old]
-        return 200, {"url": f"/stream/{number}", "mime": self.stream.mime}
+        return 200, {"url": f"/stream/{number}", "mime": self.stream.mime, "cautions": cautions_of(asked)}
 
     def pieces(self, number: int) -> Iterator[bytes] | None:
         """The content of a stream that was asked for; None if there is no such."""

@@ -59,7 +59,7 @@ def training(spent: Mapping[str, Mapping[str, float]]) -> str:
     told = [
         f"{stage} {cost['updates']:,} updates in {cost['seconds']:,.1f} s" for stage, cost in spent.items()
     ]
-    return f"Trained: {', '.join(told)}." if told else "Nothing was trained."
+    return f"Trained: {', '.join(told)}." if told else "Its training left no metrics."
 
 
 def table_head(product: Product) -> list[str]:
@@ -108,7 +108,12 @@ def number(value: float) -> str:
 
 def calls(row: Row) -> str:
     """``1 network call`` or ``4 network calls``."""
-    return f"{row.evaluations} network call{'' if row.evaluations == 1 else 's'}"
+    return many(row.evaluations, "network call")
+
+
+def many(count: int, thing: str) -> str:
+    """``1 sample`` or ``2 samples``."""
+    return f"{count} {thing}{'' if count == 1 else 's'}"
 
 
 def leading_metrics(evaluation: Evaluation, product: Product, most: int = 3) -> Sequence[Metric]:

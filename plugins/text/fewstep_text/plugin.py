@@ -13,7 +13,7 @@ PAPER = "Zheng et al., Ultra-Fast Language Generation via Discrete Diffusion Div
 STUDY = "three seeds; the table stands in the plugin's README"
 
 
-SMOKE = {
+DIDI_SMOKE = {
     "width": 32,
     "context": 12,  # no feature sees further than 12 tokens: three kernels of 7, the last one dilated by 2
     "teacher_updates": 500,
@@ -21,10 +21,10 @@ SMOKE = {
     "head_start": 200,
     "rate": 6e-4,
 }
-"""Of ``text/didi``."""
-
-SMOKE_SURPRISE = "students 5.27 to 5.30, controls 5.41 to 5.48 on seeds 0 to 2; 5.24 to 5.25, 5.39 on 3 and 4"
-SMOKE_DISTANCE = (
+DIDI_SMOKE_SURPRISE = (
+    "students 5.27 to 5.30, controls 5.41 to 5.48 on seeds 0 to 2; 5.24 to 5.25, 5.39 on 3 and 4"
+)
+DIDI_SMOKE_DISTANCE = (
     "students 0.227 to 0.231, controls 0.31 to 0.32 on seeds 0 to 2; 0.222 to 0.228, 0.30 to 0.31 on 3 and 4"
 )
 
@@ -70,14 +70,14 @@ def _didi() -> RecipeSpec:
         build="fewstep_text.didi.recipe:build",
         extra="text",
         paper=PAPER,
-        presets={"smoke": SMOKE},
+        presets={"smoke": DIDI_SMOKE},
         gates=(
             Gate(
                 metric="surprise",
                 control="teacher_fewstep",
                 at_most=5.35,
                 profiles=("smoke",),
-                why=SMOKE_SURPRISE,
+                why=DIDI_SMOKE_SURPRISE,
             ),
             Gate(
                 metric="surprise", control="teacher_fewstep", at_most=4.65, profiles=("default",), why=STUDY
@@ -87,7 +87,7 @@ def _didi() -> RecipeSpec:
                 control="teacher_greedy",
                 at_most=0.27,
                 profiles=("smoke",),
-                why=SMOKE_DISTANCE,
+                why=DIDI_SMOKE_DISTANCE,
             ),
             Gate(
                 metric="trigram_distance",

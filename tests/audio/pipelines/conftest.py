@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,8 @@ from torch import Tensor
 
 from fewstep.protocol import Batch, Cond, Key
 
-PROMPTS = ("a low tone", "a high pulse")
-SECONDS = 0.3
+sys.path.insert(0, str(Path(__file__).parent))
+from asking import PROMPTS, SECONDS
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,29 +17,20 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from fewstep.errors import FewstepError
-from fewstep.protocol import Batch, Denoiser, Key, Step
+from fewstep.protocol import Denoiser, Key, Step
 from fewstep.samplers import FewStep
 
 pytest.importorskip("diffusers", reason="needs fewstep[diffusers]")
 pytest.importorskip("transformers", reason="needs fewstep[diffusers]")
+
+from asking import KINDS, SECONDS, Asked, Told, at
 
 from fewstep_audio.pipelines.adapters import load_teacher_pipeline
 from fewstep_audio.pipelines.folder import write_pipeline
 from fewstep_audio.pipelines.loading import load_pipeline
 from fewstep_audio.pipelines.network import PipelineNetwork
 from fewstep_audio.pipelines.teachers import PipelineTeacher
-from fewstep_audio.pipelines.tiny import TINY, tiny_pipeline
-
-SECONDS = 0.3
-KINDS = tuple(TINY)
-
-Asked = Callable[[PipelineTeacher], tuple[Batch, Tensor]]
-Told = Callable[[PipelineTeacher, Sequence[Tensor]], Any]
-
-
-def at(time: float) -> Tensor:
-    return torch.full((2,), time, dtype=torch.float64)
-
+from fewstep_audio.pipelines.tiny import tiny_pipeline
 
 # ---- guidance as an input of the student
 

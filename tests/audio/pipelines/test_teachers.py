@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import sys
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,20 +18,9 @@ from fewstep.samplers import ancestral, ddim
 pytest.importorskip("diffusers", reason="needs fewstep[diffusers]")
 pytest.importorskip("transformers", reason="needs fewstep[diffusers]")
 
+from asking import KINDS, PROMPTS, SECONDS, Asked, Told, at
+
 from fewstep_audio.pipelines.teachers import PipelineTeacher
-from fewstep_audio.pipelines.tiny import TINY
-
-PROMPTS = ("a low tone", "a high pulse")
-SECONDS = 0.3
-KINDS = tuple(TINY)
-
-Asked = Callable[[PipelineTeacher], tuple[Batch, Tensor]]
-Told = Callable[[PipelineTeacher, Sequence[Tensor]], Any]
-
-
-def at(time: float) -> Tensor:
-    return torch.full((2,), time, dtype=torch.float64)
-
 
 # ---- what a teacher offers
 

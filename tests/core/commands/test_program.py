@@ -89,7 +89,7 @@ def test_more_samples_than_can_be_drawn_at_once_are_told_with_an_estimate(
     monkeypatch.setattr("os.sysconf", lambda name: 64)  # pages of bytes: 4 kB of memory
     told = str(type_("sample", folder, "--num", 10**6).exception)
     assert re.search(r"1000000 samples at once would take at least \S+ GB and, .* hours", told)
-    assert "draw in parts, each with a --seed and an --out of its own" in told
+    assert "draw in parts, each with a seed and a folder of its own" in told
 
 
 def test_sample_lists_what_a_product_may_be_asked(type_: Type, folder: Path) -> None:

@@ -117,15 +117,25 @@ def test_a_file_that_somebody_deleted_is_written_again(run: Run, tmp_path: Path)
     assert run.campaign(10, tmp_path).fresh == 0
 
 
+def test_records_without_files_are_whole(run: Run, tmp_path: Path) -> None:
+    def bare(options: Any, drawn: Drawn, folder: Path, numbers: Sequence[int], about: Any) -> Any:
+        return [{"number": number, "files": None} for number in numbers]
+
+    done = with_campaign(run, replace(CAMPAIGN, write=bare))
+    fresh = [done.campaign(6, tmp_path).fresh for _ in range(2)]
+    with_campaign(run, CAMPAIGN)
+    assert fresh == [6, 0]
+
+
 def test_what_is_asked_beyond_what_was_learned_is_drawn_with_one_caution(
-    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Wary(run.product.options):  # type: ignore[name-defined, misc]
         @property
         def cautions(self) -> list[str]:
             return ["this was not learned"]
 
-    whole, run.plan = run.plan, replace(run.plan, product=replace(run.product, options=Wary))
+    monkeypatch.setattr(run, "plan", replace(run.plan, product=replace(run.product, options=Wary)))
     done = run.campaign(6, tmp_path / "a", quiet=False)
     assert capsys.readouterr().err.count("caution: this was not learned") == 1
     told = json.loads((tmp_path / "a" / HIDDEN / "asked.json").read_text())["cautions"]
@@ -135,14 +145,14 @@ def test_what_is_asked_beyond_what_was_learned_is_drawn_with_one_caution(
         == run.sample(2, out=tmp_path / "b").cautions
         == ("this was not learned",)
     )
-    run.plan = whole
 
 
-@pytest.mark.parametrize("num", [0, 100_000_000])
-def test_a_number_that_no_folder_holds_is_refused_before_a_run_is_opened(num: int) -> None:
+@pytest.mark.parametrize(("num", "todo"), [(0, "one sample or more"), (100_000_000, "draw in parts")])
+def test_a_number_that_nobody_means_is_refused_before_a_run_is_opened(num: int, todo: str) -> None:
     told = CliRunner().invoke(application(), ["sample", "nowhere", "--num", str(num)])
     assert f"num is {num:,}" in str(told.exception)
     assert "1 to 1,000,000 samples" in str(told.exception)
+    assert todo in str(told.exception)
 
 
 def test_a_campaign_that_cannot_tell_what_was_asked_is_refused(run: Run, tmp_path: Path) -> None:

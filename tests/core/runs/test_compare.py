@@ -83,8 +83,8 @@ def test_what_training_cost_is_told(compared: Comparison, tmp_path: Path) -> Non
         ("a", 50, 3.0),
         ("a", 100, 5.0),
         ("b", 10, 7.0),
-        ("b", 10, 4.0),
-        ("b", 20, 6.0),
+        ("b", 10, 11.0),
+        ("b", 20, 13.0),
     ):
         folder.append("metrics.jsonl", {"stage": stage, "updates": updates, "t": t})
     assert folder.training() == {

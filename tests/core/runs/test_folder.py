@@ -73,6 +73,11 @@ def test_a_line_that_a_kill_cut_short_is_left_out(tmp_path: Path) -> None:
     assert RunFolder(tmp_path).metrics() == {("a", "loss"): [(1, 2)]}
 
 
+def test_a_line_that_is_no_object_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text('3\nnull\n{"stage": "a", "updates": 5, "t": 2.0}\n')
+    assert RunFolder(tmp_path).training() == {"a": {"updates": 5, "seconds": 2.0}}
+
+
 def test_a_recipe_name_finds_its_newest_run(tmp_path: Path) -> None:
     for name in ("20260101-000000-aaaaaa", "20260102-000000-aaaaaa"):
         (tmp_path / "ring" / "points" / name).mkdir(parents=True)

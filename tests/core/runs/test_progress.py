@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from fewstep.runs.progress import PlainProgress, clock_time, remaining
+import io
+
+import pytest
+from rich.console import Console
+
+from fewstep.runs.progress import LiveProgress, PlainProgress, clock_time, remaining
 
 
 def test_plain_lines_come_seldom_and_name_the_time_left() -> None:
@@ -22,6 +27,21 @@ def test_a_resumed_stage_is_paced_by_what_it_did_itself() -> None:
     progress.stage_started("student", 100, 90)
     progress.logged("student", 95, 95, {})
     assert lines == ["student: going on at cycle 90 of 100", "student: 95/100, 20 s left, "]
+
+
+@pytest.mark.parametrize(("count", "told"), [(0, "1 task"), (1, "1 design"), (2, "2 designs")])
+def test_what_a_stage_counts_is_named_in_lines_and_beside_bars(
+    count: int, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    lines: list[str] = []
+    screen = io.StringIO()
+    live = LiveProgress(Console(file=screen, force_terminal=True, width=120), "design")
+    for progress in (live, PlainProgress(lines.append, unit="design")):
+        progress.stage_started("drawing", count, 0)
+    live.close()
+    assert lines == [f"drawing: {told.removeprefix('1 ') if not count else told}"]
+    assert f"0/{told} " in screen.getvalue()
 
 
 def test_times_read_as_people_write_them() -> None:

@@ -120,6 +120,15 @@ def test_a_stopped_run_goes_on_to_the_same_end(tmp_path: Path, monkeypatch: pyte
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
+def test_a_run_that_goes_on_counts_its_seconds_from_where_it_was_cut_short(
+    finished: Run, tmp_path: Path
+) -> None:
+    cut = Run(RunFolder(tmp_path), finished.setup, finished.plan)
+    cut.files.append("metrics.jsonl", {"stage": "a", "cycle": 1, "updates": 1, "t": 300.0, "metrics": {}})
+    _Recorder(cut, RunHooks(())).logged("a", 2, 2, {})
+    assert 300 <= cut.files.training()["a"]["seconds"] < 400
+
+
 def test_a_run_of_another_recipe_is_not_resumed(finished: Run) -> None:
     with pytest.raises(FewstepError, match="is a run of 'ring/points', not of 'ring/other'"):
         fewstep.run("ring/other", resume=finished.folder)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 import fewstep
+from fewstep.cli import application
 from fewstep.errors import FewstepError
 from fewstep.runs import Run, serve
 
@@ -114,7 +119,7 @@ def test_a_number_beyond_all_bounds_is_answered_as_nonsense_too(page: Any) -> No
 
 def test_a_stream_comes_in_the_pieces_of_the_product(page: Any, run: Run) -> None:
     began = page.post("/stream", json=ASK).json()
-    assert began["mime"] == "text/plain"
+    assert (began["mime"], began["cautions"]) == ("text/plain", [])
     answer = page.get(began["url"])
     assert answer.headers["content-type"].startswith("text/plain")
     expected = b"".join(piece.content for piece in run.stream(seed=3, name="mine", radius=2))
@@ -122,6 +127,25 @@ def test_a_stream_comes_in_the_pieces_of_the_product(page: Any, run: Run) -> Non
     assert answer.text.startswith("mine [")
     assert page.get("/stream/999").status_code == 404
     assert set(problems(page.post("/stream", json={**ASK, "options": {"radius": "-1"}}))) == {"radius"}
+
+
+def test_a_stream_is_begun_with_the_cautions_of_what_is_asked(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Wary(run.product.options):  # type: ignore[name-defined, misc]
+        @property
+        def cautions(self) -> list[str]:
+            return ["this was not learned"]
+
+    wary = replace(run.product, stream=replace(run.product.stream, options=Wary))
+    monkeypatch.setattr(run, "plan", replace(run.plan, product=wary))
+    assert serve.Desk(run).begin(ASK)[1]["cautions"] == ("this was not learned",)
+    monkeypatch.setattr("fewstep.runs.runner.load", lambda *_: run)
+    words = ["sample", str(run.folder), "--stream", "--out", str(tmp_path / "a.txt")]
+    told = CliRunner().invoke(application(), words)
+    assert told.stderr.startswith("caution: this was not learned\n")
+    as_json = json.loads(CliRunner().invoke(application(), [*words, "--json"]).stdout)
+    assert as_json["cautions"] == ["this was not learned"]
 
 
 def test_only_the_last_streams_are_remembered(page: Any) -> None:
