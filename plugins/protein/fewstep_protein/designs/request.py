@@ -101,10 +101,12 @@ class Wanted(Settings):
         lengths, learned = read_lengths(self.length), self.learned
         if learned is None or (min(lengths) in learned and max(lengths) in learned):
             return []
+        below, above = min(lengths) < learned[0], max(lengths) > learned[-1]
+        wider = f" -s shortest={min(lengths)}" * below + f" -s longest={max(lengths)}" * above
         return [
             f"chains of {self.length} residues are asked for, {learned[0]} to {learned[-1]} were learned: look at the "
-            "columns clashes and rg_ratio, keep the good ones with --max-clashes 0.1 and --max-rg-ratio, or train on such "
-            f"lengths: fewstep run with -s shortest={min(lengths)} -s longest={max(lengths)}"
+            "columns clashes and rg_ratio, keep the good ones with --max-clashes 0.1 and --max-rg-ratio 1.4, or train on "
+            f"such lengths: fewstep run with{wider}"
         ]
 
     @property
