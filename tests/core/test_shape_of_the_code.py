@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 CORE = sorted((ROOT / "core" / "fewstep").rglob("*.py"))
 PLUGINS = sorted((ROOT / "plugins").rglob("*.py"))
-BUDGET = 14_200
+BUDGET = 14_250
 """Lines of code in core, without blank lines, comments and docstrings. Raise it in the change that needs it."""
 
 SILENT = {

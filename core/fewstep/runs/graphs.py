@@ -98,19 +98,28 @@ def _read_torch(file: Path) -> Callable[[Sequence[Tensor]], list[Tensor]]:
 
 def _write_onnx(graph: Graph, file: Path) -> None:
     import onnx
+    from onnxscript import ir, optimizer
 
     # ONNX gets attention in its plain form, so it is traced in that form: fused kernels lay their output out otherwise.
     with sdpa_kernel(SDPBackend.MATH), _quiet():
-        torch.onnx.export(
+        program: Any = torch.onnx.export(
             _program(graph),
             _largest(graph),
-            file,
             dynamo=True,
-            external_data=False,
             verbose=False,
+            optimize=False,
             input_names=list(graph.inputs),
             output_names=list(graph.outputs),
         )
+        # The exporter's own optimizer holds every rule against every node: the time of many steps grows with their square.
+        # Folding what is constant and merging what is equal leaves as few nodes, in seconds.
+        optimizer.fold_constants(program.model)
+        passes = ir.passes.common
+        lift = passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)
+        merge = passes.DeduplicateInitializersPass(), passes.CommonSubexpressionEliminationPass()
+        for tidy in (passes.RemoveUnusedNodesPass(), lift, *merge, passes.RemoveUnusedNodesPass()):
+            tidy(program.model)
+        program.save(str(file), external_data=False)
     onnx.checker.check_model(str(file))
 
 
